@@ -1,0 +1,34 @@
+"""Independent normals with a mean and a scale of their own."""
+
+from typing import ClassVar, Literal
+
+import attrs
+from torch import Tensor
+from torch.distributions import Distribution, Independent, Normal
+from torch.nn.functional import softplus
+
+from unibound import Likelihood, hookimpl
+
+
+@attrs.frozen
+class Gaussian(Likelihood):
+    """Every element is normal; the network's two outputs are its mean and its scale before a softplus.
+
+    Args:
+        min_scale: smallest standard deviation, which keeps a density over continuous data bounded.
+    """
+
+    support: ClassVar[Literal["reals"]] = "reals"
+    num_outputs: ClassVar[int] = 2
+
+    min_scale: float = attrs.field(default=1e-3, validator=attrs.validators.gt(0.0))
+
+    def __call__(self, outputs: Tensor, event_dims: int) -> Distribution:
+        mean, raw = outputs.unbind(-event_dims - 1)
+        normal = Normal(mean, self.min_scale + softplus(raw), validate_args=False)
+        return Independent(normal, event_dims, validate_args=False)
+
+
+@hookimpl
+def register_likelihoods(register):
+    register("gaussian", Gaussian)

@@ -1,0 +1,88 @@
+"""Fully connected networks on both sides, the generator the mirror of the inference network."""
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Literal
+
+import attrs
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from unibound import Directed, Generator, Inference, JointBound, Likelihood, Model, Prior, hookimpl
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"elu": nn.ELU, "relu": nn.ReLU, "tanh": nn.Tanh}
+
+
+def stack(widths: list[int], activation: str, dropout: float) -> nn.Sequential:
+    """Linear layers of the given widths with an activation and dropout between them, none after the last."""
+    layers: list[nn.Module] = []
+    for fan_in, fan_out in pairwise(widths):
+        layers += [nn.Linear(fan_in, fan_out), ACTIVATIONS[activation]()]
+        if dropout > 0:
+            layers.append(nn.Dropout(dropout))
+    return nn.Sequential(*layers[: -2 if dropout > 0 else -1])
+
+
+class MLPInference(Inference):
+    """q(tau | x) from the centered datum."""
+
+    def __init__(self, network: nn.Module, posterior: Likelihood, latent_shape: torch.Size, x_mean: Tensor) -> None:
+        super().__init__()
+        self.network, self.posterior, self.latent_shape = network, posterior, latent_shape
+        self.register_buffer("x_mean", x_mean.flatten())
+
+    def forward(self, x: Tensor) -> Distribution:
+        outputs = self.network(x.flatten(1) - self.x_mean)
+        return self.posterior(
+            outputs.view(len(x), self.posterior.num_outputs, *self.latent_shape), len(self.latent_shape)
+        )
+
+
+class MLPGenerator(Generator):
+    """p(x | tau)."""
+
+    def __init__(self, network: nn.Module, likelihood: Likelihood, latent_dims: int, x_shape: torch.Size) -> None:
+        super().__init__()
+        self.network, self.likelihood, self.latent_dims, self.x_shape = network, likelihood, latent_dims, x_shape
+
+    def forward(self, tau: Tensor) -> Distribution:
+        flat = tau.flatten(-self.latent_dims)  # [..., Z]
+        outputs = self.network(flat)
+        shape = (*flat.shape[:-1], self.likelihood.num_outputs, *self.x_shape)
+        return self.likelihood(outputs.view(shape), len(self.x_shape))
+
+
+@attrs.frozen
+class MLP(Model):
+    """Fully connected q(tau | x) and p(x | tau).
+
+    Args:
+        num_latents: elements of tau.
+        hidden: widths of the inference network's hidden layers; the generator has them reversed.
+        activation: nonlinearity between layers.
+        dropout: fraction of hidden units left out in each training step, on both sides.
+    """
+
+    num_latents: int = attrs.field(default=16, validator=attrs.validators.ge(1))
+    hidden: tuple[int, ...] = attrs.field(default=(200, 100))
+    activation: Literal["elu", "relu", "tanh"] = "elu"
+    dropout: float = attrs.field(default=0.0, validator=[attrs.validators.ge(0.0), attrs.validators.lt(1.0)])
+
+    def latent_shape(self, x_shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (self.num_latents,)
+
+    def build(self, prior: Prior, likelihood: Likelihood, posterior: Likelihood, x_mean: Tensor) -> JointBound:
+        size, latents = x_mean.numel(), prior.event_shape.numel()
+        up = [size, *self.hidden, latents * posterior.num_outputs]
+        down = [latents, *reversed(self.hidden), size * likelihood.num_outputs]
+        inference, generator = (stack(widths, self.activation, self.dropout) for widths in (up, down))
+        return JointBound(
+            MLPInference(inference, posterior, prior.event_shape, x_mean),
+            Directed(prior, MLPGenerator(generator, likelihood, len(prior.event_shape), x_mean.shape)),
+        )
+
+
+@hookimpl
+def register_models(register):
+    register("mlp", MLP)

@@ -1,0 +1,99 @@
+"""A restricted Boltzmann machine over bits, hidden units summed out, as a prior."""
+
+import math
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from unibound import EnergyPrior, Enumeration, UsageError, hookimpl, kernels
+
+
+class RBM(EnergyPrior):
+    """p(tau) = sum_h exp(tau'Wh + b'tau + c'h) / Z, with persistent chains for the gradient of log Z.
+
+        F(tau) = -b'tau - sum_j softplus(c_j + (tau'W)_j)
+
+    The annealing path scales W, b and c by beta and fades a base-rate distribution over tau out.
+
+    Args:
+        event_shape: shape [*Z] of one latent; its elements are the visible units.
+        num_hidden: hidden units.
+        num_chains: persistent chains M.
+        steps: block Gibbs steps of every chain per training step.
+        init_scale: standard deviation of the initial weights.
+
+    Source: Smolensky, "Information processing in dynamical systems" (1986); as a prior of a deep
+    model, Hu and Salakhutdinov, "Learning deep generative models with discrete latent variables" (2018).
+    """
+
+    posterior: ClassVar[str] = "bernoulli"
+
+    def __init__(
+        self,
+        event_shape: tuple[int, ...],
+        *,
+        num_hidden: int = 32,
+        num_chains: int = 100,
+        steps: int = 5,
+        init_scale: float = 0.01,
+    ) -> None:
+        for name, value in {"num_hidden": num_hidden, "num_chains": num_chains, "steps": steps}.items():
+            if value < 1:
+                raise UsageError(f"rbm: {name} must be at least 1, not {value}")
+        num_visible = math.prod(event_shape)
+        super().__init__(torch.randint(2, (num_chains, *event_shape)).to(torch.get_default_dtype()), steps)
+        self.weight = nn.Parameter(init_scale * torch.randn(num_visible, num_hidden))
+        self.visible_bias = nn.Parameter(torch.zeros(num_visible))
+        self.hidden_bias = nn.Parameter(torch.zeros(num_hidden))
+        self.register_buffer("base_bias", torch.zeros(num_visible))
+
+    def free_energy(self, tau: Tensor, beta: float = 1.0) -> Tensor:
+        v = tau.flatten(-len(self.event_shape))  # [..., V]
+        bias = self.visible_bias if beta == 1.0 else beta * self.visible_bias + (1 - beta) * self.base_bias
+        hidden = softplus(beta * (v @ self.weight + self.hidden_bias))  # [..., H]
+        return -(v @ bias) - hidden.sum(-1)
+
+    @torch.no_grad()
+    def gibbs(self, tau: Tensor, steps: int, beta: float = 1.0) -> Tensor:
+        v = tau.flatten(1)
+        v = kernels.rbm_gibbs(
+            v, self.weight, self.visible_bias, self.hidden_bias, steps, beta=beta, base_bias=self.base_bias
+        )
+        return v.view_as(tau)
+
+    @torch.no_grad()
+    def anneal(self, tau: Tensor, betas: Tensor) -> tuple[Tensor, Tensor]:
+        sweep = kernels.rbm_ais if betas[-1] >= betas[0] else kernels.rbm_reverse_ais
+        v, log_w = sweep(tau.flatten(1), self.weight, self.visible_bias, self.hidden_bias, self.base_bias, betas)
+        return v.view_as(tau), log_w
+
+    def base_sample(self, count: int) -> Tensor:
+        uniform = torch.rand(count, *self.event_shape, dtype=self.base_bias.dtype, device=self.base_bias.device)
+        return (uniform < self.base_bias.sigmoid().view(self.event_shape)).to(uniform.dtype)
+
+    def base_log_z(self) -> float:
+        # At beta = 0 every hidden unit is free: 2^H states of equal weight.
+        return self.hidden_bias.numel() * math.log(2) + softplus(self.base_bias.double()).sum().item()
+
+    def fit_base(self, tau: Tensor) -> None:
+        # Smoothed as Salakhutdinov and Murray (2008) intend, but with a rate that never reaches 1.
+        rate = (tau.flatten(1).double().sum(0) + 1) / (len(tau) + 2)  # [V]
+        self.base_bias.copy_(rate.logit())
+
+    def enumeration(self) -> Enumeration:
+        """The smaller side: visible states with the hidden summed out, or the reverse."""
+        num_visible, num_hidden = self.weight.shape
+        if num_visible <= num_hidden:
+            return super().enumeration()
+        return Enumeration(num_hidden, self._hidden_log_f)
+
+    def _hidden_log_f(self, hidden: Tensor) -> Tensor:
+        visible = softplus(hidden @ self.weight.mT + self.visible_bias)  # [N, V]
+        return hidden @ self.hidden_bias + visible.sum(-1)
+
+
+@hookimpl
+def register_priors(register):
+    register("rbm", RBM)

@@ -1,0 +1,55 @@
+"""unibound: deep generative models with latent variables, and how good they really are."""
+
+from unibound.data import DataSet, Splits
+from unibound.errors import NonFiniteError, PluginError, UniboundError, UsageError
+from unibound.estimator import Estimate, Estimator
+from unibound.hookspecs import hookimpl
+from unibound.joint import (
+    Directed,
+    Divergence,
+    EnergyPrior,
+    Enumeration,
+    Generation,
+    Generator,
+    Inference,
+    JointBound,
+    Particles,
+    Prior,
+)
+from unibound.likelihood import Likelihood
+from unibound.model import Model
+from unibound.partition import LogZ, NormalizedPrior, PartitionEstimator, ScaledPrior
+from unibound.registry import registries
+from unibound.run import Run
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DataSet",
+    "Directed",
+    "Divergence",
+    "EnergyPrior",
+    "Enumeration",
+    "Estimate",
+    "Estimator",
+    "Generation",
+    "Generator",
+    "Inference",
+    "JointBound",
+    "Likelihood",
+    "LogZ",
+    "Model",
+    "NonFiniteError",
+    "NormalizedPrior",
+    "Particles",
+    "PartitionEstimator",
+    "PluginError",
+    "Prior",
+    "Run",
+    "ScaledPrior",
+    "Splits",
+    "UniboundError",
+    "UsageError",
+    "hookimpl",
+    "registries",
+]

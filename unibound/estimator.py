@@ -1,0 +1,67 @@
+"""An estimator: a rule that turns (the two joints, a batch) into a gradient and, where it claims one, a bound."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, Literal
+
+import attrs
+from torch import Tensor, nn
+
+from unibound.joint import JointBound
+
+Side = Literal["lower", "equal", "none"]
+
+
+@attrs.frozen(eq=False)
+class Estimate:
+    """What an estimator says of a batch.
+
+    Args:
+        surrogate: one value per datum [B], to be minimized; only its gradient means anything.
+        bound: nats [B], detached, an estimate of (a bound on) log p*(x); None where the method claims none.
+        log_weights: log p*(x, tau) - log q(tau | x) [K, B], nats, detached; None where there are none.
+        side: where E[bound] lies relative to log p*(x).
+    """
+
+    surrogate: Tensor
+    bound: Tensor | None
+    log_weights: Tensor | None
+    side: Side
+
+
+class Estimator(ABC):
+    """A stateless record of settings, called once per training step.
+
+    Final subclasses are `attrs.frozen`. They draw only through `joint.particles` and `joint.p.dream`,
+    so that a test can hand them chosen draws.
+    """
+
+    needs: ClassVar[str] = "any q and p"
+    """What it asks of q and p, in words, for people."""
+
+    unbiased: ClassVar[frozenset[str]] = frozenset({"q", "generator", "prior"})
+    """The parameter groups whose expected gradient is exactly that of the expected bound."""
+
+    @property
+    def persistent(self) -> bool:
+        """Whether it reads the prior's persistent chains, which then move before each training step."""
+        return True
+
+    @abstractmethod
+    def __call__(self, joint: JointBound, x: Tensor) -> Estimate:
+        """Estimate the bound of each datum of x [B, *X], and a surrogate for its gradient."""
+
+    def check(self, joint: JointBound, x: Tensor) -> None:
+        """Raise UsageError, with the reason and what would work, if this pair cannot be trained.
+
+        Called once when a run is configured, with a small batch x [B, *X].
+        """
+        del joint, x
+
+    def auxiliary(self, x: Tensor) -> nn.Module | None:
+        """Build the parameters this estimator wants beside those of q and p, given a batch x [B, *X].
+
+        The trainer hangs the module on `joint.auxiliary`, trains it with the rest and saves it; the
+        estimator itself stays a record.
+        """
+        del x
+        return None

@@ -1,0 +1,347 @@
+"""The two joints every method coaxes into agreement: q(x, tau) = D(x) q(tau | x) and p(x, tau).
+
+Shapes: K particles, B batch, *X one datum, *Z one latent, M chains. Everything is in nats.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from itertools import pairwise
+from typing import ClassVar
+
+import attrs
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+
+class Inference(nn.Module, ABC):
+    """q(tau | x): a network that builds a distribution over all latents of each datum."""
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Distribution:
+        """Map x [B, *X] to a distribution of batch shape [B] and event shape [*Z]."""
+
+
+class Generator(nn.Module, ABC):
+    """p(x | tau): a network that builds a distribution over data from each latent."""
+
+    @abstractmethod
+    def forward(self, tau: Tensor) -> Distribution:
+        """Map tau [..., *Z] to a distribution of batch shape [...] and event shape [*X]."""
+
+
+class Prior(nn.Module, ABC):
+    """p(tau), normalized or not.
+
+    `log_prob` has the value of log p*(tau) and the gradient of log p(tau), so that an estimator trains
+    an unnormalized prior without knowing that it is one.
+
+    Args:
+        event_shape: the shape [*Z] of one latent.
+    """
+
+    posterior: ClassVar[str]
+    """Name of the likelihood plugin whose support is this prior's: what q(tau | x) should be."""
+
+    def __init__(self, event_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.event_shape = torch.Size(event_shape)
+
+    @property
+    def log_z(self) -> float | None:
+        """log of the constant by which p* exceeds p, in nats: 0.0 if normalized, None if intractable."""
+        return 0.0
+
+    @abstractmethod
+    def log_prob(self, tau: Tensor) -> Tensor:
+        """Map tau [..., *Z] to [...] nats: the value of log p*(tau), the gradient of log p(tau)."""
+
+    @abstractmethod
+    def sample(self, count: int) -> Tensor:
+        """Draw [count, *Z], detached; from a chain where no exact draw is known."""
+
+    def persistent(self, count: int) -> Tensor:
+        """Draw [count, *Z] from the chain as it stands, without moving it; `sample` where there is none."""
+        return self.sample(count)
+
+    def advance(self) -> None:
+        """Move the sampler state on; called once before each training step. Nothing to do by default."""
+
+    def bind(self, q: Inference, x: Tensor) -> None:
+        """Get to know q and the training data x [N, *X], once; for a prior that is made of them."""
+        del q, x
+
+
+@attrs.frozen(eq=False)
+class Enumeration:
+    """States over bits whose weights sum to a partition function: Z = sum over bits of exp(log_f(bits))."""
+
+    num_bits: int
+    log_f: Callable[[Tensor], Tensor]  # bits [N, num_bits] -> [N] nats
+
+
+class EnergyPrior(Prior):
+    """p(tau) = exp(-F(tau)) / Z with Z unknown, and a path of distributions p_beta from a tractable one.
+
+    The gradient of log Z is estimated from persistent chains (PCD), a buffer that is saved with the
+    weights: `advance` moves them once per training step, and every `log_prob` of that step reads them.
+    In evaluation mode, or without gradients, log_prob is plain -F.
+
+    A subclass gives the free energy, a transition, and the base distribution at beta = 0; training by
+    any estimator, AIS and its reverse follow from these.
+
+    Args:
+        chains: initial states of the persistent chains [M, *Z].
+        steps: Gibbs steps per training step.
+
+    Source: Tieleman, "Training restricted Boltzmann machines using approximations to the likelihood
+    gradient" (2008), https://www.cs.toronto.edu/~tijmen/pcd/pcd.pdf
+    """
+
+    chains: Tensor
+    mixing_steps: ClassVar[int] = 100
+    """Gibbs steps between the persistent chains and the draws that `sample` returns."""
+
+    def __init__(self, chains: Tensor, steps: int) -> None:
+        super().__init__(tuple(chains.shape[1:]))
+        self.register_buffer("chains", chains)
+        self.steps = steps
+
+    @property
+    def log_z(self) -> None:
+        return None
+
+    @abstractmethod
+    def free_energy(self, tau: Tensor, beta: float = 1.0) -> Tensor:
+        """Map tau [..., *Z] to F_beta(tau) [...] nats; F_1 is the model, F_0 the base distribution."""
+
+    @abstractmethod
+    def gibbs(self, tau: Tensor, steps: int, beta: float = 1.0) -> Tensor:
+        """Move tau [M, *Z] by transitions that leave p_beta invariant; a new tensor, detached."""
+
+    @abstractmethod
+    def base_sample(self, count: int) -> Tensor:
+        """Draw [count, *Z] exactly from the base distribution p_0."""
+
+    @abstractmethod
+    def base_log_z(self) -> float:
+        """Exact log partition function of the base distribution, in nats."""
+
+    @abstractmethod
+    def fit_base(self, tau: Tensor) -> None:
+        """Fit the base distribution to draws tau [N, *Z] that resemble the model's."""
+
+    def enumeration(self) -> Enumeration:
+        """List of states whose weights sum to Z. By default every tau, for a prior over bits."""
+        size = self.event_shape.numel()
+        return Enumeration(size, lambda bits: -self.free_energy(bits.reshape(-1, *self.event_shape)))
+
+    def anneal(self, tau: Tensor, betas: Tensor) -> tuple[Tensor, Tensor]:
+        """Carry chains through the temperatures and accumulate the annealed importance weight.
+
+        Rising temperatures weigh, then move: for each step a -> b, log_w += F_a(tau) - F_b(tau), then
+        tau ~ T_b. Falling ones move, then weigh: tau ~ T_a, then log_w += F_a(tau) - F_b(tau). So the
+        falling walk is the exact reverse of the rising one.
+
+        Args:
+            tau: states [M, *Z]; not modified.
+            betas: temperatures [T + 1], float64, all rising or all falling.
+        Returns:
+            The states at the end [M, *Z] and log_w [M] in nats, float64.
+        Source: Neal, "Annealed importance sampling" (2001), https://arxiv.org/abs/physics/9803008
+        """
+        log_w = torch.zeros(len(tau), dtype=torch.float64, device=tau.device)
+        schedule = betas.tolist()
+        rising = schedule[-1] >= schedule[0]
+        with torch.no_grad():
+            for a, b in pairwise(schedule):
+                if not rising:
+                    tau = self.gibbs(tau, 1, a)
+                log_w += self.free_energy(tau, a).double() - self.free_energy(tau, b).double()
+                if rising:
+                    tau = self.gibbs(tau, 1, b)
+        return tau, log_w
+
+    def negative_phase(self) -> Tensor:
+        """A scalar whose gradient estimates that of log Z: the mean of -F over the persistent chains."""
+        return -self.free_energy(self.chains).mean()
+
+    def log_prob(self, tau: Tensor) -> Tensor:
+        log_p = -self.free_energy(tau)  # [...]
+        if self.training and torch.is_grad_enabled():
+            log_z = self.negative_phase()
+            log_p = log_p - (log_z - log_z.detach())
+        return log_p
+
+    def advance(self) -> None:
+        self.chains.copy_(self.gibbs(self.chains, self.steps))
+
+    def persistent(self, count: int) -> Tensor:
+        return self.chains[torch.arange(count, device=self.chains.device) % len(self.chains)]
+
+    def sample(self, count: int) -> Tensor:
+        return self.gibbs(self.persistent(count), self.mixing_steps)
+
+
+class Generation(nn.Module, ABC):
+    """p(x, tau), up to the partition function of at most one prior."""
+
+    @property
+    def unnormalized(self) -> Prior | None:
+        """The prior whose log Z `log_joint` lacks; None where p(x, tau) is normalized."""
+        return None
+
+    @abstractmethod
+    def log_joint(self, x: Tensor, tau: Tensor) -> Tensor:
+        """Map x [..., *X] and tau [..., *Z] (broadcast) to log p*(x, tau) [...] nats."""
+
+    @abstractmethod
+    def conditional(self, tau: Tensor) -> Distribution:
+        """p(x | tau) for tau [..., *Z]: batch shape [...], event shape [*X]."""
+
+    @abstractmethod
+    def dream(self, count: int, *, persistent: bool = False) -> tuple[Tensor, Tensor]:
+        """Draw (x [count, *X], tau [count, *Z]) from p, detached.
+
+        With `persistent`, tau is the state of the prior's chain as it stands.
+        """
+
+    def parts(self) -> dict[str, nn.Module]:
+        """The modules with parameters of their own, by the name of their parameter group."""
+        return {"p": self}
+
+    def advance(self) -> None:
+        """Move sampler state on; called once before each training step."""
+
+    def bind(self, q: Inference, x: Tensor) -> None:
+        """Get to know q and the training data x [N, *X], once."""
+        del q, x
+
+
+class Directed(Generation):
+    """p(x, tau) = p(tau) p(x | tau)."""
+
+    def __init__(self, prior: Prior, generator: Generator) -> None:
+        super().__init__()
+        self.prior = prior
+        self.generator = generator
+
+    @property
+    def unnormalized(self) -> Prior | None:
+        return self.prior if self.prior.log_z is None else None
+
+    def conditional(self, tau: Tensor) -> Distribution:
+        return self.generator(tau)
+
+    def log_joint(self, x: Tensor, tau: Tensor) -> Tensor:
+        return self.prior.log_prob(tau) + self.generator(tau).log_prob(x)
+
+    def dream(self, count: int, *, persistent: bool = False) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            tau = self.prior.persistent(count) if persistent else self.prior.sample(count)
+            return self.generator(tau).sample(), tau
+
+    def parts(self) -> dict[str, nn.Module]:
+        return {"generator": self.generator, "prior": self.prior}
+
+    def advance(self) -> None:
+        self.prior.advance()
+
+    def bind(self, q: Inference, x: Tensor) -> None:
+        self.prior.bind(q, x)
+
+
+@attrs.frozen(eq=False)
+class Particles:
+    """K latents per datum, drawn from q(tau | x).
+
+    Args:
+        tau: latents [K, B, *Z].
+        log_q: log q(tau | x) [K, B], nats.
+        log_p: log p*(x, tau) [K, B], nats.
+    """
+
+    tau: Tensor
+    log_q: Tensor
+    log_p: Tensor
+
+    @property
+    def log_weights(self) -> Tensor:
+        """log w = log p*(x, tau) - log q(tau | x)  [K, B], nats; per datum, never summed over the batch."""
+        return self.log_p - self.log_q
+
+
+@attrs.frozen
+class Divergence:
+    """The identity the project is named for, in nats: bound = kl - E_D[log D(x)] >= nll = E_D[-log p(x)]."""
+
+    kl: float
+    bound: float
+    nll: float
+
+
+class JointBound(nn.Module):
+    """q(x, tau) = D(x) q(tau | x) against p(x, tau).
+
+        KL(q(x, tau) || p(x, tau)) = KL(D(x) || p(x)) + E_D KL(q(tau | x) || p(tau | x))
+
+    so KL(q || p) - E_D[log D] is an upper bound on E_D[-log p(x)], tight where q is the posterior.
+    log D cancels, and is never asked for: an estimator sees only `particles` (and dreams of p).
+
+    Args:
+        q: the inference network.
+        p: the generative model.
+
+    Source: Bachman and Precup, "Training deep generative models: variations on a theme" (2015).
+    """
+
+    def __init__(self, q: Inference, p: Generation) -> None:
+        super().__init__()
+        self.q = q
+        self.p = p
+        self.auxiliary: nn.Module | None = None  # parameters an estimator asked for; see Estimator.auxiliary
+
+    def particles(self, x: Tensor, k: int, *, reparameterized: bool = False) -> Particles:
+        """Draw k latents per datum of x [B, *X] and score them under both joints.
+
+        Args:
+            x: data [B, *X].
+            k: number of particles K.
+            reparameterized: let gradients flow through the draw (`rsample`); otherwise tau is detached.
+        """
+        posterior = self.q(x)
+        tau = posterior.rsample((k,)) if reparameterized else posterior.sample((k,))  # [K, B, *Z]
+        return Particles(tau, posterior.log_prob(tau), self.p.log_joint(x, tau))
+
+    def advance(self) -> None:
+        """Move the persistent chains on. Call once before each training step."""
+        self.p.advance()
+
+    def parts(self) -> dict[str, nn.Module]:
+        """Modules by parameter group: q, then those of p, then the estimator's auxiliary, if any."""
+        auxiliary = {} if self.auxiliary is None else {"auxiliary": self.auxiliary}
+        return {"q": self.q, **self.p.parts(), **auxiliary}
+
+    @torch.no_grad()
+    def divergence(self, x: Tensor, log_data: Tensor, taus: Tensor) -> Divergence:
+        """Compute the joint KL and its bound exactly, on a world small enough to be listed.
+
+        Args:
+            x: every datum that D supports [N, *X].
+            log_data: log D(x) [N], nats.
+            taus: every latent [S, *Z].
+        Returns:
+            KL(q || p), KL - E_D[log D], and E_D[-log p(x)], where p is normalized by listing.
+        """
+        support = taus.unsqueeze(1).expand(-1, len(x), *taus.shape[1:])  # [S, N, *Z]
+        log_q = self.q(x).log_prob(support).double()  # [S, N]
+        log_p = self.p.log_joint(x, support).double()
+        if self.p.unnormalized is not None:
+            log_p = log_p - self.p.unnormalized.log_prob(taus).double().logsumexp(0)
+        data = log_data.double().exp()
+        kl = (data * log_q.exp() * (log_data + log_q - log_p)).sum()
+        return Divergence(
+            kl=kl.item(),
+            bound=(kl - (data * log_data).sum()).item(),
+            nll=-(data * log_p.logsumexp(0)).sum().item(),
+        )

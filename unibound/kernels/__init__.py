@@ -1,0 +1,253 @@
+"""The few loops where time goes, one name each; this page says what they compute and picks who computes it.
+
+`reference` is plain torch and the definition. `fused` holds Triton twins for CUDA tensors, `compiled` numba twins of the
+sweeps for CPU tensors; both are optional and imported when first needed. The environment variable `UNIBOUND_KERNELS` set
+to `reference`, `fused` or `compiled` forces one of them.
+
+The RBM here has energy E(v, h) = -v'Wh - b'v - c'h with weight W [V, H], visible_bias b [V] and hidden_bias c [H]. Its
+tempered family runs from independent visible bits with base_bias a [V] at beta = 0 to the RBM at beta = 1:
+
+    log f_beta(v) = (1 - beta) a'v + beta b'v + sum_j softplus(beta (c_j + (v'W)_j))
+    T_beta:  h_j ~ sigmoid(beta (c + v'W)_j),  then  v_i ~ sigmoid((1 - beta) a_i + beta (b + W h)_i)
+
+T_beta leaves f_beta invariant. States are tensors of zeros and ones in the dtype of the weight; nothing a sweep returns
+carries a gradient. All draws follow `torch.manual_seed`; equal seeds give equal draws on one backend, not across backends.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from functools import cache
+from importlib.util import find_spec
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from unibound.kernels import reference
+
+__all__ = ["bernoulli_log_prob", "leave_one_out", "rbm_ais", "rbm_gibbs", "rbm_reverse_ais"]
+
+_NEEDS = {"fused": "triton", "compiled": "numba"}
+_SWEEPS = ("rbm_ais", "rbm_gibbs", "rbm_reverse_ais")
+
+
+def rbm_gibbs(
+    v: Tensor,
+    weight: Tensor,
+    visible_bias: Tensor,
+    hidden_bias: Tensor,
+    steps: int,
+    *,
+    beta: float = 1.0,
+    base_bias: Tensor | None = None,
+) -> Tensor:
+    """Advance M chains by `steps` block Gibbs steps T_beta of a (tempered) RBM.
+
+    Args:
+        v: [M, V] states; not modified.
+        weight: [V, H].
+        visible_bias: [V].
+        hidden_bias: [H].
+        steps: block Gibbs steps, at least 0.
+        beta: inverse temperature; 1 is the RBM itself.
+        base_bias: [V] biases at beta = 0, in logits; zeros if omitted. They do not matter at beta = 1.
+
+    Returns:
+        [M, V] new states of zeros and ones.
+
+    Raises:
+        ValueError: `steps` is negative or the shapes do not fit.
+
+    Source:
+        Geoffrey Hinton, 2002, Training Products of Experts by Minimizing Contrastive Divergence,
+        https://www.cs.toronto.edu/~hinton/absps/tr00-004.pdf
+    """
+    _check_rbm(v, weight, visible_bias, hidden_bias, base_bias)
+    if steps < 0:
+        raise ValueError(f"steps counts Gibbs steps and cannot be negative, but is {steps}")
+    backend = _backend("rbm_gibbs", weight)
+    return backend.rbm_gibbs(v, weight, visible_bias, hidden_bias, steps, beta=beta, base_bias=base_bias)
+
+
+def rbm_ais(
+    v: Tensor, weight: Tensor, visible_bias: Tensor, hidden_bias: Tensor, base_bias: Tensor, betas: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Anneal M chains upward and collect the log importance weights of their paths.
+
+    For each successive pair of temperatures the weight is taken at the present state, and then the chain moves:
+
+        log_w += log f_{beta_k}(v) - log f_{beta_{k-1}}(v),   v ~ T_{beta_k}
+
+    The move at the last temperature is made too, so a long schedule may be run in blocks: pass the returned v on, begin
+    the next block at the temperature where this one ended, and add the log-weights. Over a schedule from 0 to 1 begun at
+    exact draws from f_0, E[exp(log_w)] = Z_1 / Z_0 with log Z_0 = H log 2 + sum_i softplus(a_i).
+
+    Args:
+        v: [M, V] states, distributed as f at betas[0] if the weights are to mean anything; not modified.
+        weight: [V, H].
+        visible_bias: [V].
+        hidden_bias: [H].
+        base_bias: [V] biases at beta = 0, in logits.
+        betas: [T + 1] float64, not decreasing; need not begin at 0 nor end at 1.
+
+    Returns:
+        v [M, V] after the last move, and log_w [M] in nats, float64.
+
+    Raises:
+        ValueError: the temperatures decrease somewhere, or the shapes do not fit.
+
+    Source:
+        Radford Neal, 2001, Annealed Importance Sampling, https://arxiv.org/abs/physics/9803008;
+        Ruslan Salakhutdinov and Iain Murray, 2008, On the Quantitative Analysis of Deep Belief Networks,
+        https://www.cs.toronto.edu/~rsalakhu/papers/dbn_ais.pdf
+    """
+    _check_rbm(v, weight, visible_bias, hidden_bias, base_bias)
+    if (betas.diff() < 0).any():
+        raise ValueError("rbm_ais anneals upward, but betas decreases somewhere; rbm_reverse_ais goes down")
+    return _backend("rbm_ais", weight).rbm_ais(v, weight, visible_bias, hidden_bias, base_bias, betas)
+
+
+def rbm_reverse_ais(
+    v: Tensor, weight: Tensor, visible_bias: Tensor, hidden_bias: Tensor, base_bias: Tensor, betas: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Anneal M chains downward and collect the log-weights of the reversed paths.
+
+    For each successive pair (beta_k, beta_{k-1}) the chain moves at the higher temperature, and the weight follows:
+
+        v ~ T_{beta_k},   log_w += log f_{beta_{k-1}}(v) - log f_{beta_k}(v)
+
+    Begun at a test state v_K this is RAISE: log f_1(v_K) - log Z_0 + log_w is the log of an unbiased estimate of the
+    probability of v_K under the annealing model (not under the RBM). Begun at exact samples of the RBM it is the reverse
+    half of a BDMC sandwich: E[exp(log_w)] = Z_0 / Z_1. Blocks of a long schedule chain as in `rbm_ais`.
+
+    Args:
+        v: [M, V] states at betas[0]; not modified.
+        weight: [V, H].
+        visible_bias: [V].
+        hidden_bias: [H].
+        base_bias: [V] biases at beta = 0, in logits.
+        betas: [T + 1] float64, not increasing.
+
+    Returns:
+        v [M, V] after the last move, and log_w [M] in nats, float64.
+
+    Raises:
+        ValueError: the temperatures increase somewhere, or the shapes do not fit.
+
+    Source:
+        Yuri Burda, Roger Grosse and Ruslan Salakhutdinov, 2015, Accurate and Conservative Estimates of MRF
+        Log-likelihood using Reverse Annealing, https://arxiv.org/abs/1412.8566; Roger Grosse, Zoubin Ghahramani and
+        Ryan Adams, 2015, Sandwiching the Marginal Likelihood Using Bidirectional Monte Carlo,
+        https://arxiv.org/abs/1511.02543
+    """
+    _check_rbm(v, weight, visible_bias, hidden_bias, base_bias)
+    if (betas.diff() > 0).any():
+        raise ValueError("rbm_reverse_ais anneals downward, but betas increases somewhere; rbm_ais goes up")
+    return _backend("rbm_reverse_ais", weight).rbm_reverse_ais(
+        v, weight, visible_bias, hidden_bias, base_bias, betas
+    )
+
+
+def leave_one_out(log_w: Tensor) -> Tensor:
+    """The K-sample bound with each particle's weight replaced by what the others would have guessed.
+
+        L_{-i} = logsumexp_j(log_w_j, but g_i at j = i) - log K,   g_i = mean of log_w_j over j != i
+
+    g_i is the log of the geometric mean of the other weights. L_{-i} does not depend on particle i, hence is an unbiased
+    baseline for it. Memory is linear in K; log-weights of any finite size are safe.
+
+    Args:
+        log_w: [K, B] log-weights in nats, K >= 2.
+
+    Returns:
+        [K, B] nats, detached.
+
+    Raises:
+        ValueError: K < 2, where there are no others.
+
+    Source:
+        Andriy Mnih and Danilo Rezende, 2016, Variational Inference for Monte Carlo Objectives,
+        https://arxiv.org/abs/1602.06725
+    """
+    if log_w.dim() < 1 or len(log_w) < 2:
+        raise ValueError(
+            f"leave_one_out needs at least 2 particles on the first axis, but log_w has shape {tuple(log_w.shape)};"
+            " with one particle use a learned baseline (nvil)"
+        )
+    return _backend("leave_one_out", log_w).leave_one_out(log_w)
+
+
+def bernoulli_log_prob(logits: Tensor, bits: Tensor) -> Tensor:
+    """Log-probability of D independent bits under their logits, summed over the last axis.
+
+        sum_d bits_d logits_d - softplus(logits_d)
+
+    The two shapes broadcast against each other, and no [K, B, D] intermediate is made where one of them is [B, D]: K
+    particles per datum scored by one set of logits cost one softplus per datum. Gradients flow to `logits`, and to `bits`
+    where these are relaxed and ask for one.
+
+    Args:
+        logits: [..., D] log-odds.
+        bits: [..., D] zeros and ones (or relaxed), any dtype.
+
+    Returns:
+        [...] nats, the broadcast shape less its last axis.
+
+    Raises:
+        ValueError: the last axes differ.
+
+    Source:
+        MATH of BCE with logits: sigmoid cross-entropy in the stable form softplus(l) - b l.
+    """
+    if logits.shape[-1:] != bits.shape[-1:]:
+        raise ValueError(
+            f"logits and bits must agree on their last axis, but are {tuple(logits.shape)} and {tuple(bits.shape)}"
+        )
+    return _backend("bernoulli_log_prob", logits).bernoulli_log_prob(logits, bits)
+
+
+def _backend(op: str, like: Tensor) -> ModuleType:
+    """The module that computes `op` for tensors like this one: the forced one, else the fastest that can.
+
+    The twins of the sweeps are float32 kernels: float64 is what the reference is for, also when a twin is forced.
+    """
+    forced = os.environ.get("UNIBOUND_KERNELS", "")
+    if forced not in ("", "reference", *_NEEDS):
+        raise ValueError(f"UNIBOUND_KERNELS is {forced!r}, but must be reference, fused or compiled")
+    if forced in _NEEDS and not _installed(_NEEDS[forced]):
+        raise ImportError(f"UNIBOUND_KERNELS={forced} needs {_NEEDS[forced]}, which is not installed")
+    choice = forced or ("fused" if like.is_cuda else "compiled")
+    sweep = op in _SWEEPS
+    able = {
+        "reference": True,
+        "fused": like.dtype == torch.float32 or (like.dtype == torch.float64 and not sweep),
+        "compiled": like.dtype == torch.float32 and sweep and like.device.type == "cpu",
+    }
+    if choice == "reference" or not able[choice] or not _installed(_NEEDS[choice]):
+        return reference
+    return _load(choice)
+
+
+@cache
+def _installed(package: str) -> bool:
+    return find_spec(package) is not None
+
+
+@cache
+def _load(twin: str) -> ModuleType:
+    return importlib.import_module(f"{__name__}.{twin}")
+
+
+def _check_rbm(
+    v: Tensor, weight: Tensor, visible_bias: Tensor, hidden_bias: Tensor, base_bias: Tensor | None
+) -> None:
+    visible, hidden = weight.shape
+    expected = {"v": (len(v), visible), "visible_bias": (visible,), "hidden_bias": (hidden,), "base_bias": (visible,)}
+    given = {"v": v, "visible_bias": visible_bias, "hidden_bias": hidden_bias, "base_bias": base_bias}
+    for name, tensor in given.items():
+        if tensor is not None and tuple(tensor.shape) != expected[name]:
+            raise ValueError(
+                f"{name} must be {expected[name]} for a weight of {visible} x {hidden}, but is {tuple(tensor.shape)}"
+            )

@@ -1,0 +1,202 @@
+"""The definition of every kernel, in plain torch.
+
+What the twins in `fused` and `compiled` compute is what this file computes. It is also the path that runs where
+neither is available, so the sweeps work in place on a handful of buffers: a step allocates nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_SLAB = 2**18  # elements
+
+
+@torch.no_grad()
+def rbm_gibbs(
+    v: Tensor,
+    weight: Tensor,
+    visible_bias: Tensor,
+    hidden_bias: Tensor,
+    steps: int,
+    *,
+    beta: float = 1.0,
+    base_bias: Tensor | None = None,
+) -> Tensor:
+    """`steps` block Gibbs steps of a tempered RBM; see `unibound.kernels.rbm_gibbs`."""
+    chain = _Chain(v, weight, visible_bias, hidden_bias, base_bias)
+    for _ in range(steps):
+        chain.infer()
+        chain.move(beta)
+    return chain.v
+
+
+@torch.no_grad()
+def rbm_ais(
+    v: Tensor, weight: Tensor, visible_bias: Tensor, hidden_bias: Tensor, base_bias: Tensor, betas: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Forward annealing: weigh at each new temperature, then move; see `unibound.kernels.rbm_ais`."""
+    chain = _Chain(v, weight, visible_bias, hidden_bias, base_bias)
+    for cold, warm in pairwise(betas.tolist()):
+        chain.infer()
+        chain.weigh(cold, warm)
+        chain.move(warm)
+    return chain.v, chain.log_ratio()
+
+
+@torch.no_grad()
+def rbm_reverse_ais(
+    v: Tensor, weight: Tensor, visible_bias: Tensor, hidden_bias: Tensor, base_bias: Tensor, betas: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Reverse annealing: move at each temperature, then weigh the next; see `unibound.kernels.rbm_reverse_ais`."""
+    chain = _Chain(v, weight, visible_bias, hidden_bias, base_bias)
+    chain.infer()
+    for warm, cold in pairwise(betas.tolist()):
+        chain.move(warm)
+        chain.infer()
+        chain.weigh(cold, warm)
+    return chain.v, -chain.log_ratio()
+
+
+class _Chain:
+    """M chains and the buffers they move in.
+
+    `infer` brings `activation` to c + v'W of the present v. `weigh` adds log f_warm(v) - log f_cold(v) to a running sum,
+    which `log_ratio` returns. With x = c_j + (v'W)_j, the share of a hidden unit is
+
+        softplus(warm x) - softplus(cold x) = (warm - cold) relu(x) + log(sigmoid(cold |x|) / sigmoid(warm |x|))
+
+    where the quotient of sigmoids lies in [1/2, 1]: its product over 64 temperatures cannot underflow, so one logarithm
+    serves them all, and a small step between temperatures is not lost as the difference of two large softpluses.
+    """
+
+    def __init__(self, v: Tensor, weight: Tensor, visible_bias: Tensor, hidden_bias: Tensor, base_bias: Tensor | None):
+        self.weight = weight  # [V, H]
+        self.visible_bias = visible_bias  # [V]
+        self.hidden_bias = hidden_bias  # [H]
+        self.base_bias = torch.zeros_like(visible_bias) if base_bias is None else base_bias  # [V]
+        self.tilt = self.visible_bias - self.base_bias  # [V]
+        self.v = v.to(weight.dtype, copy=True, memory_format=torch.contiguous_format)  # [M, V]
+        self.activation = weight.new_empty(len(v), weight.shape[1])  # [M, H]
+        self.hidden = torch.empty_like(self.activation)  # [M, H]
+        self.scratch = torch.empty_like(self.activation)  # [M, H]
+        self.visible = torch.empty_like(self.v)  # [M, V]
+        self.quotient = torch.ones_like(self.activation)  # [M, H]
+        self.pending = 0
+        self.total = weight.new_zeros(len(v), dtype=torch.float64)  # [M]
+
+    def infer(self) -> None:
+        torch.addmm(self.hidden_bias, self.v, self.weight, out=self.activation)
+
+    def move(self, beta: float) -> None:
+        """v ~ T_beta. `rand < p` draws what `bernoulli(p)` draws, at a third of the cost."""
+        torch.mul(self.activation, beta, out=self.scratch).sigmoid_()
+        self.hidden.uniform_().lt_(self.scratch)
+        bias = torch.lerp(self.base_bias, self.visible_bias, beta)  # [V]
+        torch.addmm(bias, self.hidden, self.weight.T, alpha=beta, out=self.visible).sigmoid_()
+        self.v.uniform_().lt_(self.visible)
+
+    def weigh(self, cold: float, warm: float) -> None:
+        size = torch.abs(self.activation, out=self.scratch)  # [M, H]
+        slope = (self.activation.sum(1) + size.sum(1)) / 2 + self.v @ self.tilt  # [M]
+        self.total.add_(slope, alpha=warm - cold)
+        self.quotient.mul_(torch.mul(size, cold, out=self.hidden).sigmoid_())
+        self.quotient.div_(size.mul_(warm).sigmoid_())
+        self.pending += 1
+        if self.pending == 64:
+            self.log_ratio()
+
+    def log_ratio(self) -> Tensor:
+        self.total += self.quotient.log_().sum(1, dtype=torch.float64)
+        self.quotient.fill_(1.0)
+        self.pending = 0
+        return self.total
+
+
+@torch.no_grad()
+def leave_one_out(log_w: Tensor) -> Tensor:
+    """log mean weight with each weight replaced by the others' geometric mean; see `unibound.kernels.leave_one_out`."""
+    k = len(log_w)
+    rest = torch.zeros_like(log_w)  # [K, B]; sum of the others, and never "all minus own", which cancels
+    rest[1:] += log_w[:-1].cumsum(0)
+    rest[:-1] += log_w[1:].flip(0).cumsum(0).flip(0)
+    total = log_w.logsumexp(0)  # [B]
+    # A weight that is not the largest is at most half of the sum, so taking it away is stable. The largest is masked out.
+    others = total + torch.log1p(-(log_w - total).exp().clamp(max=0.5))  # [K, B]
+    top = log_w.argmax(0, keepdim=True)  # [1, B]
+    others.scatter_(0, top, log_w.scatter(0, top, -math.inf).logsumexp(0, keepdim=True))
+    return torch.logaddexp(others, rest / (k - 1)) - math.log(k)
+
+
+def bernoulli_log_prob(logits: Tensor, bits: Tensor) -> Tensor:
+    """log Bernoulli(bits; sigmoid(logits)), summed over the last axis; see `unibound.kernels.bernoulli_log_prob`."""
+    return _BernoulliLogProb.apply(logits, bits.to(logits.dtype))  # type: ignore[no-any-return]
+
+
+class _BernoulliLogProb(torch.autograd.Function):
+    """bits'logits - sum softplus(logits), the softplus taken at the shape of the logits and never broadcast."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(logits: Tensor, bits: Tensor) -> Tensor:
+        inner = _by_slab(torch.linalg.vecdot, *torch.broadcast_tensors(bits, logits))
+        return inner - _by_slab(_sum_softplus, logits)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        logits, bits = ctx.saved_tensors
+        grad = grad[..., None]
+        grad_logits = grad_bits = None
+        if ctx.needs_input_grad[0]:
+            if torch.is_grad_enabled():  # for a second derivative or a torch.func transform: nothing in place
+                grad_logits = ((bits - logits.sigmoid()) * grad).sum_to_size(logits.shape)
+            elif logits.shape[:-1] == grad.shape[:-1]:
+                grad_logits = logits.sigmoid().sub_(bits).mul_(-grad)
+            else:
+                grad_logits = _contract(grad, bits, logits) - logits.sigmoid() * grad.sum_to_size(*logits.shape[:-1], 1)
+        if ctx.needs_input_grad[1]:
+            grad_bits = (logits * grad).sum_to_size(bits.shape)
+        return grad_logits, grad_bits
+
+
+def _sum_softplus(x: Tensor) -> Tensor:
+    """sum_d softplus(x_d), [..., D] -> [...].
+
+    softplus(x) = relu(x) - log sigmoid(|x|) and sigmoid(|x|) lies in [1/2, 1), so the logarithm, which is what costs,
+    can be taken of products of 64 factors at a time.
+    """
+    size = x.abs()
+    relu = (x.sum(-1) + size.sum(-1)) / 2
+    whole = x.shape[-1] // 64 * 64
+    body, tail = size.sigmoid_().tensor_split([whole], -1)
+    return relu - body.unflatten(-1, (-1, 64)).prod(-1).log_().sum(-1) - tail.prod(-1).log_()
+
+
+def _contract(grad: Tensor, bits: Tensor, logits: Tensor) -> Tensor:
+    """Sum of grad * bits over the axes along which the logits were broadcast, in the shape of the logits."""
+    lead = grad.dim() - logits.dim()
+    if logits.shape[:-1] != grad.shape[lead:-1]:  # broadcast along an inner axis too
+        return (grad * bits).sum_to_size(logits.shape)
+    copies = grad.shape[:lead].numel()
+    x = bits.expand(*grad.shape[:-1], bits.shape[-1]).reshape(copies, -1, bits.shape[-1])  # [K, N, D]
+    g = grad.reshape(copies, -1, 1)  # [K, N, 1]
+    return torch.bmm(g.permute(1, 2, 0), x.transpose(0, 1)).view_as(logits)  # [N, 1, K] @ [N, K, D]
+
+
+def _by_slab(reduce: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+    """`reduce` over slabs of the first axis, so that on a CPU its temporaries stay in cache."""
+    first = tensors[0]
+    if first.device.type != "cpu" or first.dim() < 2 or first.numel() <= _SLAB:
+        return reduce(*tensors)
+    rows = max(1, _SLAB // first[0].numel())
+    return torch.cat([reduce(*slab) for slab in zip(*(t.split(rows) for t in tensors), strict=True)])
