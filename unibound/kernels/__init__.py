@@ -1,17 +1,19 @@
 """The few loops where time goes, one name each; this page says what they compute and picks who computes it.
 
-`reference` is plain torch and the definition. `fused` holds Triton twins for CUDA tensors, `compiled` numba twins of the
-sweeps for CPU tensors; both are optional and imported when first needed. The environment variable `UNIBOUND_KERNELS` set
-to `reference`, `fused` or `compiled` forces one of them.
+`reference` is plain torch and the definition. `fused` holds Triton twins for CUDA tensors, `compiled` numba
+twins of the sweeps for CPU tensors; both are optional and imported when first needed. The environment
+variable `UNIBOUND_KERNELS` set to `reference`, `fused` or `compiled` forces one of them.
 
-The RBM here has energy E(v, h) = -v'Wh - b'v - c'h with weight W [V, H], visible_bias b [V] and hidden_bias c [H]. Its
-tempered family runs from independent visible bits with base_bias a [V] at beta = 0 to the RBM at beta = 1:
+The RBM here has energy E(v, h) = -v'Wh - b'v - c'h with weight W [V, H], visible_bias b [V] and hidden_bias c
+[H]. Its tempered family runs from independent visible bits with base_bias a [V] at beta = 0 to the RBM at
+beta = 1:
 
     log f_beta(v) = (1 - beta) a'v + beta b'v + sum_j softplus(beta (c_j + (v'W)_j))
     T_beta:  h_j ~ sigmoid(beta (c + v'W)_j),  then  v_i ~ sigmoid((1 - beta) a_i + beta (b + W h)_i)
 
-T_beta leaves f_beta invariant. States are tensors of zeros and ones in the dtype of the weight; nothing a sweep returns
-carries a gradient. All draws follow `torch.manual_seed`; equal seeds give equal draws on one backend, not across backends.
+T_beta leaves f_beta invariant. States are tensors of zeros and ones in the dtype of the weight; nothing a sweep
+returns carries a gradient. All draws follow `torch.manual_seed`; equal seeds give equal draws on one backend, not
+across backends.
 """
 
 from __future__ import annotations
@@ -76,13 +78,15 @@ def rbm_ais(
 ) -> tuple[Tensor, Tensor]:
     """Anneal M chains upward and collect the log importance weights of their paths.
 
-    For each successive pair of temperatures the weight is taken at the present state, and then the chain moves:
+    For each successive pair of temperatures the weight is taken at the present state, and then the chain
+    moves:
 
         log_w += log f_{beta_k}(v) - log f_{beta_{k-1}}(v),   v ~ T_{beta_k}
 
-    The move at the last temperature is made too, so a long schedule may be run in blocks: pass the returned v on, begin
-    the next block at the temperature where this one ended, and add the log-weights. Over a schedule from 0 to 1 begun at
-    exact draws from f_0, E[exp(log_w)] = Z_1 / Z_0 with log Z_0 = H log 2 + sum_i softplus(a_i).
+    The move at the last temperature is made too, so a long schedule may be run in blocks: pass the returned v
+    on, begin the next block at the temperature where this one ended, and add the log-weights. Over a schedule
+    from 0 to 1 begun at exact draws from f_0, E[exp(log_w)] = Z_1 / Z_0 with log Z_0 = H log 2 + sum_i
+    softplus(a_i).
 
     Args:
         v: [M, V] states, distributed as f at betas[0] if the weights are to mean anything; not modified.
@@ -114,13 +118,15 @@ def rbm_reverse_ais(
 ) -> tuple[Tensor, Tensor]:
     """Anneal M chains downward and collect the log-weights of the reversed paths.
 
-    For each successive pair (beta_k, beta_{k-1}) the chain moves at the higher temperature, and the weight follows:
+    For each successive pair (beta_k, beta_{k-1}) the chain moves at the higher temperature, and the weight
+    follows:
 
         v ~ T_{beta_k},   log_w += log f_{beta_{k-1}}(v) - log f_{beta_k}(v)
 
-    Begun at a test state v_K this is RAISE: log f_1(v_K) - log Z_0 + log_w is the log of an unbiased estimate of the
-    probability of v_K under the annealing model (not under the RBM). Begun at exact samples of the RBM it is the reverse
-    half of a BDMC sandwich: E[exp(log_w)] = Z_0 / Z_1. Blocks of a long schedule chain as in `rbm_ais`.
+    Begun at a test state v_K this is RAISE: log f_1(v_K) - log Z_0 + log_w is the log of an unbiased estimate
+    of the probability of v_K under the annealing model (not under the RBM). Begun at exact samples of the RBM
+    it is the reverse half of a BDMC sandwich: E[exp(log_w)] = Z_0 / Z_1. Blocks of a long schedule chain as
+    in `rbm_ais`.
 
     Args:
         v: [M, V] states at betas[0]; not modified.
@@ -138,16 +144,14 @@ def rbm_reverse_ais(
 
     Source:
         Yuri Burda, Roger Grosse and Ruslan Salakhutdinov, 2015, Accurate and Conservative Estimates of MRF
-        Log-likelihood using Reverse Annealing, https://arxiv.org/abs/1412.8566; Roger Grosse, Zoubin Ghahramani and
-        Ryan Adams, 2015, Sandwiching the Marginal Likelihood Using Bidirectional Monte Carlo,
+        Log-likelihood using Reverse Annealing, https://arxiv.org/abs/1412.8566; Roger Grosse, Zoubin
+        Ghahramani and Ryan Adams, 2015, Sandwiching the Marginal Likelihood Using Bidirectional Monte Carlo,
         https://arxiv.org/abs/1511.02543
     """
     _check_rbm(v, weight, visible_bias, hidden_bias, base_bias)
     if (betas.diff() > 0).any():
         raise ValueError("rbm_reverse_ais anneals downward, but betas increases somewhere; rbm_ais goes up")
-    return _backend("rbm_reverse_ais", weight).rbm_reverse_ais(
-        v, weight, visible_bias, hidden_bias, base_bias, betas
-    )
+    return _backend("rbm_reverse_ais", weight).rbm_reverse_ais(v, weight, visible_bias, hidden_bias, base_bias, betas)
 
 
 def leave_one_out(log_w: Tensor) -> Tensor:
@@ -155,8 +159,8 @@ def leave_one_out(log_w: Tensor) -> Tensor:
 
         L_{-i} = logsumexp_j(log_w_j, but g_i at j = i) - log K,   g_i = mean of log_w_j over j != i
 
-    g_i is the log of the geometric mean of the other weights. L_{-i} does not depend on particle i, hence is an unbiased
-    baseline for it. Memory is linear in K; log-weights of any finite size are safe.
+    g_i is the log of the geometric mean of the other weights. L_{-i} does not depend on particle i, hence is
+    an unbiased baseline for it. Memory is linear in K; log-weights of any finite size are safe.
 
     Args:
         log_w: [K, B] log-weights in nats, K >= 2.
@@ -184,9 +188,9 @@ def bernoulli_log_prob(logits: Tensor, bits: Tensor) -> Tensor:
 
         sum_d bits_d logits_d - softplus(logits_d)
 
-    The two shapes broadcast against each other, and no [K, B, D] intermediate is made where one of them is [B, D]: K
-    particles per datum scored by one set of logits cost one softplus per datum. Gradients flow to `logits`, and to `bits`
-    where these are relaxed and ask for one.
+    The two shapes broadcast against each other, and no [K, B, D] intermediate is made where one of them is
+    [B, D]: K particles per datum scored by one set of logits cost one softplus per datum. Gradients flow to
+    `logits`, and to `bits` where these are relaxed and ask for one.
 
     Args:
         logits: [..., D] log-odds.
@@ -199,7 +203,9 @@ def bernoulli_log_prob(logits: Tensor, bits: Tensor) -> Tensor:
         ValueError: the last axes differ.
 
     Source:
-        MATH of BCE with logits: sigmoid cross-entropy in the stable form softplus(l) - b l.
+        Christopher Bishop, 2006, Pattern Recognition and Machine Learning, section 4.3.2 (sigmoid
+        cross-entropy), in the form that does not overflow,
+        https://www.microsoft.com/en-us/research/publication/pattern-recognition-machine-learning/
     """
     if logits.shape[-1:] != bits.shape[-1:]:
         raise ValueError(
@@ -211,7 +217,8 @@ def bernoulli_log_prob(logits: Tensor, bits: Tensor) -> Tensor:
 def _backend(op: str, like: Tensor) -> ModuleType:
     """The module that computes `op` for tensors like this one: the forced one, else the fastest that can.
 
-    The twins of the sweeps are float32 kernels: float64 is what the reference is for, also when a twin is forced.
+    The twins of the sweeps are float32 kernels: float64 is what the reference is for, also when a twin is
+    forced.
     """
     forced = os.environ.get("UNIBOUND_KERNELS", "")
     if forced not in ("", "reference", *_NEEDS):
@@ -222,7 +229,8 @@ def _backend(op: str, like: Tensor) -> ModuleType:
     sweep = op in _SWEEPS
     able = {
         "reference": True,
-        "fused": like.dtype == torch.float32 or (like.dtype == torch.float64 and not sweep),
+        "fused": (like.is_cuda or os.environ.get("TRITON_INTERPRET") == "1")
+        and (like.dtype == torch.float32 or (like.dtype == torch.float64 and not sweep)),
         "compiled": like.dtype == torch.float32 and sweep and like.device.type == "cpu",
     }
     if choice == "reference" or not able[choice] or not _installed(_NEEDS[choice]):
@@ -240,11 +248,14 @@ def _load(twin: str) -> ModuleType:
     return importlib.import_module(f"{__name__}.{twin}")
 
 
-def _check_rbm(
-    v: Tensor, weight: Tensor, visible_bias: Tensor, hidden_bias: Tensor, base_bias: Tensor | None
-) -> None:
+def _check_rbm(v: Tensor, weight: Tensor, visible_bias: Tensor, hidden_bias: Tensor, base_bias: Tensor | None) -> None:
     visible, hidden = weight.shape
-    expected = {"v": (len(v), visible), "visible_bias": (visible,), "hidden_bias": (hidden,), "base_bias": (visible,)}
+    expected = {
+        "v": (len(v), visible),
+        "visible_bias": (visible,),
+        "hidden_bias": (hidden,),
+        "base_bias": (visible,),
+    }
     given = {"v": v, "visible_bias": visible_bias, "hidden_bias": hidden_bias, "base_bias": base_bias}
     for name, tensor in given.items():
         if tensor is not None and tuple(tensor.shape) != expected[name]:

@@ -1,7 +1,7 @@
 """The definition of every kernel, in plain torch.
 
-What the twins in `fused` and `compiled` compute is what this file computes. It is also the path that runs where
-neither is available, so the sweeps work in place on a handful of buffers: a step allocates nothing.
+What the twins in `fused` and `compiled` compute is what this file computes. It is also the path that runs
+where neither is available, so the sweeps work in place on a handful of buffers: a step allocates nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_SLAB = 2**18  # elements
+_SLAB = 2**22  # elements of a temporary
 
 
 @torch.no_grad()
@@ -29,11 +29,17 @@ def rbm_gibbs(
     base_bias: Tensor | None = None,
 ) -> Tensor:
     """`steps` block Gibbs steps of a tempered RBM; see `unibound.kernels.rbm_gibbs`."""
-    chain = _Chain(v, weight, visible_bias, hidden_bias, base_bias)
+    v = v.to(weight.dtype, copy=True, memory_format=torch.contiguous_format)  # [M, V]
+    bias = visible_bias * beta if base_bias is None else torch.lerp(base_bias, visible_bias, beta)  # [V]
+    p_hidden, p_visible = weight.new_empty(len(v), weight.shape[1]), torch.empty_like(v)  # [M, H], [M, V]
+    hidden = torch.empty_like(p_hidden)  # [M, H]
     for _ in range(steps):
-        chain.infer()
-        chain.move(beta)
-    return chain.v
+        # `rand < p` draws what `bernoulli(p)` draws, at a third of the cost.
+        torch.addmm(hidden_bias, v, weight, beta=beta, alpha=beta, out=p_hidden).sigmoid_()
+        hidden.uniform_().lt_(p_hidden)
+        torch.addmm(bias, hidden, weight.T, alpha=beta, out=p_visible).sigmoid_()
+        v.uniform_().lt_(p_visible)
+    return v
 
 
 @torch.no_grad()
@@ -42,7 +48,7 @@ def rbm_ais(
 ) -> tuple[Tensor, Tensor]:
     """Forward annealing: weigh at each new temperature, then move; see `unibound.kernels.rbm_ais`."""
     chain = _Chain(v, weight, visible_bias, hidden_bias, base_bias)
-    for cold, warm in pairwise(betas.tolist()):
+    for cold, warm in pairwise(betas.to(weight.dtype).tolist()):
         chain.infer()
         chain.weigh(cold, warm)
         chain.move(warm)
@@ -53,10 +59,10 @@ def rbm_ais(
 def rbm_reverse_ais(
     v: Tensor, weight: Tensor, visible_bias: Tensor, hidden_bias: Tensor, base_bias: Tensor, betas: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Reverse annealing: move at each temperature, then weigh the next; see `unibound.kernels.rbm_reverse_ais`."""
+    """Reverse annealing: move at each temperature, then weigh; see `unibound.kernels.rbm_reverse_ais`."""
     chain = _Chain(v, weight, visible_bias, hidden_bias, base_bias)
     chain.infer()
-    for warm, cold in pairwise(betas.tolist()):
+    for warm, cold in pairwise(betas.to(weight.dtype).tolist()):
         chain.move(warm)
         chain.infer()
         chain.weigh(cold, warm)
@@ -66,20 +72,22 @@ def rbm_reverse_ais(
 class _Chain:
     """M chains and the buffers they move in.
 
-    `infer` brings `activation` to c + v'W of the present v. `weigh` adds log f_warm(v) - log f_cold(v) to a running sum,
-    which `log_ratio` returns. With x = c_j + (v'W)_j, the share of a hidden unit is
+    `infer` brings `activation` to c + v'W of the present v. `weigh` adds log f_warm(v) - log f_cold(v) to a
+    running sum, which `log_ratio` returns. With x = c_j + (v'W)_j, the share of a hidden unit is
 
-        softplus(warm x) - softplus(cold x) = (warm - cold) relu(x) + log(sigmoid(cold |x|) / sigmoid(warm |x|))
+        softplus(warm x) - softplus(cold x)
+            = (warm - cold) relu(x) + log(sigmoid(cold |x|) / sigmoid(warm |x|))
 
-    where the quotient of sigmoids lies in [1/2, 1]: its product over 64 temperatures cannot underflow, so one logarithm
-    serves them all, and a small step between temperatures is not lost as the difference of two large softpluses.
+    where the quotient of sigmoids lies in [1/2, 1]: its product over 64 temperatures cannot underflow, so one
+    logarithm serves them all, and a small step between temperatures is not lost as the difference of two
+    large softpluses.
     """
 
-    def __init__(self, v: Tensor, weight: Tensor, visible_bias: Tensor, hidden_bias: Tensor, base_bias: Tensor | None):
+    def __init__(self, v: Tensor, weight: Tensor, visible_bias: Tensor, hidden_bias: Tensor, base_bias: Tensor):
         self.weight = weight  # [V, H]
         self.visible_bias = visible_bias  # [V]
         self.hidden_bias = hidden_bias  # [H]
-        self.base_bias = torch.zeros_like(visible_bias) if base_bias is None else base_bias  # [V]
+        self.base_bias = base_bias  # [V]
         self.tilt = self.visible_bias - self.base_bias  # [V]
         self.v = v.to(weight.dtype, copy=True, memory_format=torch.contiguous_format)  # [M, V]
         self.activation = weight.new_empty(len(v), weight.shape[1])  # [M, H]
@@ -94,7 +102,7 @@ class _Chain:
         torch.addmm(self.hidden_bias, self.v, self.weight, out=self.activation)
 
     def move(self, beta: float) -> None:
-        """v ~ T_beta. `rand < p` draws what `bernoulli(p)` draws, at a third of the cost."""
+        """v ~ T_beta."""
         torch.mul(self.activation, beta, out=self.scratch).sigmoid_()
         self.hidden.uniform_().lt_(self.scratch)
         bias = torch.lerp(self.base_bias, self.visible_bias, beta)  # [V]
@@ -120,13 +128,14 @@ class _Chain:
 
 @torch.no_grad()
 def leave_one_out(log_w: Tensor) -> Tensor:
-    """log mean weight with each weight replaced by the others' geometric mean; see `unibound.kernels.leave_one_out`."""
+    """log mean weight, each particle in turn guessed by the others; see `unibound.kernels.leave_one_out`."""
     k = len(log_w)
     rest = torch.zeros_like(log_w)  # [K, B]; sum of the others, and never "all minus own", which cancels
     rest[1:] += log_w[:-1].cumsum(0)
     rest[:-1] += log_w[1:].flip(0).cumsum(0).flip(0)
     total = log_w.logsumexp(0)  # [B]
-    # A weight that is not the largest is at most half of the sum, so taking it away is stable. The largest is masked out.
+    # A weight that is not the largest is at most half of the sum, so taking it away is stable. The largest is
+    # masked out.
     others = total + torch.log1p(-(log_w - total).exp().clamp(max=0.5))  # [K, B]
     top = log_w.argmax(0, keepdim=True)  # [1, B]
     others.scatter_(0, top, log_w.scatter(0, top, -math.inf).logsumexp(0, keepdim=True))
@@ -134,12 +143,12 @@ def leave_one_out(log_w: Tensor) -> Tensor:
 
 
 def bernoulli_log_prob(logits: Tensor, bits: Tensor) -> Tensor:
-    """log Bernoulli(bits; sigmoid(logits)), summed over the last axis; see `unibound.kernels.bernoulli_log_prob`."""
+    """log Bernoulli(bits; sigmoid(logits)) of vectors of bits; see `unibound.kernels.bernoulli_log_prob`."""
     return _BernoulliLogProb.apply(logits, bits.to(logits.dtype))  # type: ignore[no-any-return]
 
 
 class _BernoulliLogProb(torch.autograd.Function):
-    """bits'logits - sum softplus(logits), the softplus taken at the shape of the logits and never broadcast."""
+    """bits'logits - sum softplus(logits), the softplus at the shape of the logits, never broadcast."""
 
     generate_vmap_rule = True
 
@@ -153,7 +162,7 @@ class _BernoulliLogProb(torch.autograd.Function):
         ctx.save_for_backward(*inputs)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:  # type: ignore[override]
         logits, bits = ctx.saved_tensors
         grad = grad[..., None]
         grad_logits = grad_bits = None
@@ -194,7 +203,7 @@ def _contract(grad: Tensor, bits: Tensor, logits: Tensor) -> Tensor:
 
 
 def _by_slab(reduce: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
-    """`reduce` over slabs of the first axis, so that on a CPU its temporaries stay in cache."""
+    """`reduce` by slabs of the first axis, so that on a CPU its temporaries do not grow with the particles."""
     first = tensors[0]
     if first.device.type != "cpu" or first.dim() < 2 or first.numel() <= _SLAB:
         return reduce(*tensors)

@@ -1,0 +1,56 @@
+"""Backends to test: the reference and each twin that is installed, Triton interpreted where there is no GPU."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # read when triton is first imported, by the twin below
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+TWINS = {"compiled": "numba", "fused": "triton"}
+
+
+def load(name: str) -> ModuleType:
+    if name in TWINS and find_spec(TWINS[name]) is None:
+        pytest.skip(f"the {name} kernels need {TWINS[name]}, which is not installed")
+    return importlib.import_module(f"unibound.kernels.{name}")
+
+
+@pytest.fixture(params=["reference", "compiled", "fused"])
+def backend(request: pytest.FixtureRequest) -> ModuleType:
+    return load(request.param)
+
+
+@pytest.fixture(params=["compiled", "fused"])
+def twin(request: pytest.FixtureRequest) -> ModuleType:
+    return load(request.param)
+
+
+@pytest.fixture
+def fused() -> ModuleType:
+    return load("fused")
+
+
+@pytest.fixture
+def device() -> Callable[[ModuleType], str]:
+    return lambda module: "cuda" if module.__name__.endswith("fused") and torch.cuda.is_available() else "cpu"
+
+
+@pytest.fixture
+def golden() -> Callable[[str], list[dict]]:
+    return lambda name: json.loads((GOLDEN / f"{name}.json").read_text())["items"]
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    torch.manual_seed(20)

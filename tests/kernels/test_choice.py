@@ -1,0 +1,57 @@
+"""Who computes: forced by the environment, else by device, dtype and availability; nothing imported early."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from unibound import kernels
+from unibound.kernels import reference
+
+
+@pytest.fixture
+def choose(monkeypatch):
+    def choose(op="rbm_ais", *, forced="", installed=(), dtype=torch.float32, device="cpu"):
+        monkeypatch.setenv("UNIBOUND_KERNELS", forced)
+        monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+        monkeypatch.setattr(kernels, "_installed", lambda package: package in installed)
+        monkeypatch.setattr(kernels, "_load", lambda name: name)
+        like = SimpleNamespace(dtype=dtype, is_cuda=device == "cuda", device=SimpleNamespace(type=device))
+        return kernels._backend(op, like)
+
+    return choose
+
+
+def test_reference_where_nothing_is_installed(choose):
+    assert choose() is reference
+    assert choose(device="cuda") is reference
+
+
+def test_the_fastest_that_can(choose):
+    both = ("triton", "numba")
+    assert choose(installed=both) == "compiled"
+    assert choose(installed=both, device="cuda") == "fused"
+    assert choose(installed=both, dtype=torch.float64) is reference
+    assert choose("leave_one_out", installed=both) is reference
+    assert choose("leave_one_out", installed=both, device="cuda", dtype=torch.float64) == "fused"
+    assert choose("rbm_ais", installed=both, device="cuda", dtype=torch.float64) is reference
+
+
+def test_the_environment_forces(choose):
+    both = ("triton", "numba")
+    assert choose(installed=both, device="cuda", forced="reference") is reference
+    assert choose(installed=both, forced="compiled") == "compiled"
+    with pytest.raises(ImportError, match="needs triton"):
+        choose(forced="fused", device="cuda")
+    with pytest.raises(ValueError, match="UNIBOUND_KERNELS"):
+        choose(forced="fast")
+
+
+def test_importing_the_kernels_imports_no_compiler():
+    code = "import sys, unibound.kernels; print({'triton', 'numba'} & set(sys.modules))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "set()"
