@@ -1,0 +1,36 @@
+"""A training step of the paper's model against the same mathematics written out by hand.
+
+Sizes of Hu and Salakhutdinov (2018): 784-200-200-100-100-200 with ELU, an RBM of 200 x 400, 100 chains.
+"""
+
+import pytest
+import torch
+from hand import VimcoRBM
+
+from unibound import registries
+from unibound.settings import Optimizer, Stage
+from unibound.train import Training
+
+WIDTHS, NUM_HIDDEN, NUM_CHAINS, BATCH = [784, 200, 200, 100, 100, 200], 400, 100, 100
+
+
+@pytest.mark.parametrize("gibbs_steps", [1, 25])
+@pytest.mark.parametrize("num_particles", [10])
+def bench_vimco_rbm(race, num_particles, gibbs_steps):
+    x = (torch.rand(BATCH, 784) < 0.13).float()
+    torch.manual_seed(0)
+    hand = VimcoRBM(WIDTHS, NUM_HIDDEN, num_particles, gibbs_steps, NUM_CHAINS)
+    ours, estimator = make_training(x, num_particles, gibbs_steps)
+    ratios = race({"hand": lambda: hand.step(x), "unibound": lambda: ours.step(estimator, x)})
+    assert ratios["unibound"] > 0
+
+
+def make_training(x, num_particles, gibbs_steps):
+    """The same model from the registry."""
+    plugins = registries()
+    model = plugins["model"]["mlp"](num_latents=WIDTHS[-1], hidden=tuple(WIDTHS[1:-1]), dropout=0.0)
+    prior = plugins["prior"]["rbm"]((WIDTHS[-1],), num_hidden=NUM_HIDDEN, num_chains=NUM_CHAINS, steps=gibbs_steps)
+    bernoulli = plugins["likelihood"]["bernoulli"]()
+    joint = model.build(prior, bernoulli, bernoulli, x.mean(0))
+    stage = Stage(optimizer=Optimizer(learning_rate=1e-3))
+    return Training(joint, [stage], x, batch_size=len(x)), plugins["estimator"]["vimco"](num_particles=num_particles)
