@@ -92,6 +92,7 @@ class Settings:
         num_particles: particles per datum of the evaluation.
         validate_every: epochs between looks at the validation set.
         seed: of every random number of the run.
+        threads: CPU threads; more than one pay off for wide networks on idle cores, and hurt on busy ones.
         device: cpu, cuda, or any other name torch knows.
         dtype: of parameters and data; log-weights are summed in float64 whatever it is.
     """
@@ -108,5 +109,6 @@ class Settings:
     num_particles: int = attrs.field(default=5000, validator=ge(1))
     validate_every: int = attrs.field(default=10, validator=ge(1))
     seed: int = attrs.field(default=0, validator=ge(0))
+    threads: int = attrs.field(default=1, validator=ge(1))
     device: str = "cpu"
     dtype: Literal["float32", "float64"] = "float32"

@@ -13,10 +13,11 @@ _DARKEST = 16  # each pixel counts the ink dots of a 4 x 4 block
 
 @attrs.frozen
 class Digits(DataSet):
-    """1797 handwritten digits of 8 x 8 pixels in 17 grey levels: 1297 to train, 250 to validate, 250 to test.
+    """1797 handwritten digits of 8 x 8 pixels in 17 grey levels: 1437 to train, 180 to validate, 180 to test.
 
-    The images are upright and ink is 1. They are those of scikit-learn's `load_digits`, shuffled once and
-    frozen, so that the split is the same everywhere and needs neither scikit-learn nor a network.
+    The images are upright and ink is 1. They are those of scikit-learn's `load_digits`, shuffled once, with
+    every class in the same proportion in each split, and frozen: the split is the same everywhere and needs
+    neither scikit-learn nor a network.
 
     Source: E. Alpaydin and C. Kaynak (1998), Optical Recognition of Handwritten Digits (the test set),
         UCI Machine Learning Repository, https://doi.org/10.24432/C50P49, CC BY 4.0.

@@ -64,10 +64,10 @@ class MLP(Model):
         dropout: fraction of hidden units left out in each training step, on both sides.
     """
 
-    num_latents: int = attrs.field(default=16, validator=attrs.validators.ge(1))
-    hidden: tuple[int, ...] = attrs.field(default=(200, 100))
+    num_latents: int = attrs.field(default=20, validator=attrs.validators.ge(1))
+    hidden: tuple[int, ...] = attrs.field(default=(200, 200))
     activation: Literal["elu", "relu", "tanh"] = "elu"
-    dropout: float = attrs.field(default=0.0, validator=[attrs.validators.ge(0.0), attrs.validators.lt(1.0)])
+    dropout: float = attrs.field(default=0.2, validator=[attrs.validators.ge(0.0), attrs.validators.lt(1.0)])
 
     def latent_shape(self, x_shape: tuple[int, ...]) -> tuple[int, ...]:
         return (self.num_latents,)
