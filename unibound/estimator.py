@@ -38,8 +38,15 @@ class Estimator(ABC):
     needs: ClassVar[str] = "any q and p"
     """What it asks of q and p, in words, for people."""
 
-    unbiased: ClassVar[frozenset[str]] = frozenset({"q", "generator", "prior"})
-    """The parameter groups whose expected gradient is exactly that of the expected bound."""
+    @property
+    def unbiased(self) -> frozenset[str]:
+        """The parameter groups whose expected gradient is exactly that of the expected bound."""
+        return frozenset({"q", "generator", "prior"})
+
+    @property
+    def untrained(self) -> frozenset[str]:
+        """The parameter groups it gives no gradient at all, whatever q and p."""
+        return frozenset()
 
     @property
     def persistent(self) -> bool:

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from unibound.errors import UsageError
+
 
 class Inference(nn.Module, ABC):
     """q(tau | x): a network that builds a distribution over all latents of each datum."""
@@ -60,6 +62,10 @@ class Prior(nn.Module, ABC):
     def sample(self, count: int) -> Tensor:
         """Draw [count, *Z], detached; from a chain where no exact draw is known."""
 
+    def distribution(self) -> Distribution | None:
+        """p(tau) as a torch distribution of event shape [*Z]; None where it is none, which is the default."""
+        return None
+
     def persistent(self, count: int) -> Tensor:
         """Draw [count, *Z] from the chain as it stands, without moving it; `sample` where there is none."""
         return self.sample(count)
@@ -78,6 +84,7 @@ class Enumeration:
 
     num_bits: int
     log_f: Callable[[Tensor], Tensor]  # bits [N, num_bits] -> [N] nats
+    draw: Callable[[Tensor], Tensor] | None = None  # bits [N, num_bits] -> tau [N, *Z], drawn given the bits
 
 
 class EnergyPrior(Prior):
@@ -119,6 +126,15 @@ class EnergyPrior(Prior):
     def gibbs(self, tau: Tensor, steps: int, beta: float = 1.0) -> Tensor:
         """Move tau [M, *Z] by transitions that leave p_beta invariant; a new tensor, detached."""
 
+    def log_transition(self, states: Tensor) -> Tensor:
+        """log-probability of one Gibbs step from each state to each: [S, *Z] to [S, S] nats, differentiable.
+
+        Raises:
+            UsageError: for a prior that is too large to be listed, or that cannot tell, which is the default.
+        """
+        del states
+        raise UsageError(f"the transitions of {type(self).__name__} cannot be listed; use a small rbm")
+
     @abstractmethod
     def base_sample(self, count: int) -> Tensor:
         """Draw [count, *Z] exactly from the base distribution p_0."""
@@ -133,8 +149,20 @@ class EnergyPrior(Prior):
 
     def enumeration(self) -> Enumeration:
         """List of states whose weights sum to Z. By default every tau, for a prior over bits."""
-        size = self.event_shape.numel()
-        return Enumeration(size, lambda bits: -self.free_energy(bits.reshape(-1, *self.event_shape)))
+
+        def shaped(bits: Tensor) -> Tensor:
+            return bits.reshape(-1, *self.event_shape)
+
+        return Enumeration(self.event_shape.numel(), lambda bits: -self.free_energy(shaped(bits)), shaped)
+
+    def log_reach(self, tau: Tensor, targets: Tensor) -> Tensor | None:
+        """log-density of a Gibbs step from each state tau [S, *Z] to each target [N, *Z]: [S, N] nats.
+
+        Whatever the step draws on its way is drawn, so the density is that of the rest of the step. None for a
+        prior that cannot tell, which is the default; then there is no conservative sampling-based likelihood.
+        """
+        del tau, targets
+        return None
 
     def anneal(self, tau: Tensor, betas: Tensor) -> tuple[Tensor, Tensor]:
         """Carry chains through the temperatures and accumulate the annealed importance weight.
@@ -301,17 +329,24 @@ class JointBound(nn.Module):
         self.p = p
         self.auxiliary: nn.Module | None = None  # parameters an estimator asked for; see Estimator.auxiliary
 
-    def particles(self, x: Tensor, k: int, *, reparameterized: bool = False) -> Particles:
+    def particles(self, x: Tensor, k: int, *, reparameterized: bool = False, path_only: bool = False) -> Particles:
         """Draw k latents per datum of x [B, *X] and score them under both joints.
 
         Args:
             x: data [B, *X].
             k: number of particles K.
             reparameterized: let gradients flow through the draw (`rsample`); otherwise tau is detached.
+            path_only: let log_q depend on q's parameters through tau alone, without the score.
         """
         posterior = self.q(x)
         tau = posterior.rsample((k,)) if reparameterized else posterior.sample((k,))  # [K, B, *Z]
-        return Particles(tau, posterior.log_prob(tau), self.p.log_joint(x, tau))
+        log_q = posterior.log_prob(tau)
+        if path_only:
+            # Total derivative less the score. A second pass through q with its parameters detached would
+            # score another distribution wherever q has dropout.
+            score = posterior.log_prob(tau.detach())
+            log_q = log_q - (score - score.detach())
+        return Particles(tau, log_q, self.p.log_joint(x, tau))
 
     def advance(self) -> None:
         """Move the persistent chains on. Call once before each training step."""

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from unibound import kernels
+from unibound.errors import UsageError
 
 
 def log_mean_exp(log_w: Tensor) -> Tensor:
@@ -16,6 +17,32 @@ def log_mean_exp(log_w: Tensor) -> Tensor:
 def normalized(log_w: Tensor) -> Tensor:
     """Self-normalized weights w_k / sum_j w_j of each datum: [K, B] to [K, B]."""
     return log_w.softmax(0)
+
+
+def reweighted(log_w: Tensor, values: Tensor) -> Tensor:
+    """Self-normalized mean sum_k w~_k values_k of each datum: [K, B] twice to [B]; no gradient to log_w.
+
+    With values log p*(x, tau) its gradient in p is that of the K-particle bound.
+    """
+    return (normalized(log_w.detach()) * values).sum(0)
+
+
+def resampled(log_w: Tensor) -> tuple[Tensor, Tensor]:
+    """The K-particle bound seen as one draw: draw K from q, keep number i with probability w~_i.
+
+        log p*(x, tau_i) / (K w~_i q(tau_i | x)) = log (1/K) sum_k w_k   for every i
+
+    so L_K is the bound of a joint over (tau_1..K, i), and therefore at most the ELBO of q_p^K, the
+    marginal of tau_i. Without the K, as it is sometimes printed, the value is L_K + log K and no bound.
+
+    Returns:
+        log w~ [K, B], the log-probabilities of the index, and that log-ratio [K, B], nats.
+    Source: Bachman and Precup, "Training deep generative models: variations on a theme" (2015); Cremer,
+    Morris and Duvenaud, "Reinterpreting importance-weighted autoencoders" (2017),
+    https://arxiv.org/abs/1704.02916
+    """
+    log_index = log_w.log_softmax(0)
+    return log_index, log_w - log_index - math.log(len(log_w))
 
 
 def effective_sample_size(log_w: Tensor) -> Tensor:
@@ -34,8 +61,27 @@ def vimco_signal(log_w: Tensor) -> Tensor:
     not depend on particle i. Invariant to a shift of all log-weights of a datum.
 
     Raises:
-        UsageError: if K = 1, where there are no others.
+        ValueError: if K = 1, where there are no others.
     Source: Mnih and Rezende, "Variational inference for Monte Carlo objectives" (2016),
     https://arxiv.org/abs/1602.06725
     """
     return log_mean_exp(log_w) - kernels.leave_one_out(log_w)
+
+
+def arithmetic_signal(log_w: Tensor) -> Tensor:
+    """What each particle adds to the bound of the others: L_K - L_{K-1} without it, [K, B] to [K, B].
+
+    The i-th weight is replaced by the arithmetic mean of the others, which leaves the bound of those
+    K - 1. Memory is linear in K: sums from the left and from the right, and no subtraction that cancels.
+
+    Raises:
+        ValueError: if K = 1, where there are no others.
+    Source: Mnih and Rezende, "Variational inference for Monte Carlo objectives" (2016),
+    https://arxiv.org/abs/1602.06725
+    """
+    if len(log_w) < 2:
+        raise UsageError("arithmetic_signal compares particles, but num_particles is 1; use at least 2, or nvil")
+    nothing = torch.full_like(log_w[:1], -math.inf)
+    before = torch.cat([nothing, log_w[:-1].logcumsumexp(0)])  # [K, B]
+    after = torch.cat([nothing, log_w[1:].flip(0).logcumsumexp(0)]).flip(0)
+    return log_mean_exp(log_w) - torch.logaddexp(before, after) + math.log(len(log_w) - 1)

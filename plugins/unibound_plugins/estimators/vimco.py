@@ -1,12 +1,21 @@
 """VIMCO: the K-particle bound for latents that cannot be reparameterized."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import attrs
 from torch import Tensor
 
 from unibound import Estimate, Estimator, JointBound, hookimpl
-from unibound.weights import log_mean_exp, vimco_signal
+from unibound.weights import arithmetic_signal, log_mean_exp, vimco_signal
+
+SIGNALS = {"geometric": vimco_signal, "arithmetic": arithmetic_signal}
+
+
+def _enough_to_compare(_record: object, _field: object, count: int) -> None:
+    if count < 2:
+        raise ValueError(
+            f"num_particles must be at least 2, to compare each with the others, not {count}; with 1 use nvil"
+        )
 
 
 @attrs.frozen
@@ -20,6 +29,8 @@ class VIMCO(Estimator):
 
     Args:
         num_particles: particles K per datum, at least 2 (with one there are no others to compare with).
+        baseline: mean of the others' weights that stands in for a particle's own: geometric, as in the
+            paper, or arithmetic, which leaves it out of the bound altogether.
 
     Source: Mnih and Rezende, "Variational inference for Monte Carlo objectives" (2016),
     https://arxiv.org/abs/1602.06725
@@ -27,13 +38,14 @@ class VIMCO(Estimator):
 
     needs: ClassVar[str] = "any q that can be sampled and scored; any p"
 
-    num_particles: int = attrs.field(default=10, validator=attrs.validators.ge(2))
+    num_particles: int = attrs.field(default=10, validator=_enough_to_compare)
+    baseline: Literal["geometric", "arithmetic"] = "geometric"
 
     def __call__(self, joint: JointBound, x: Tensor) -> Estimate:
         particles = joint.particles(x, self.num_particles)
         log_w = particles.log_weights  # [K, B]
         bound = log_mean_exp(log_w)  # [B]
-        signal = vimco_signal(log_w.detach())  # [K, B]
+        signal = SIGNALS[self.baseline](log_w.detach())  # [K, B]
         surrogate = -((signal * particles.log_q).sum(0) + bound)
         return Estimate(surrogate, bound.detach(), log_w.detach(), side="lower")
 

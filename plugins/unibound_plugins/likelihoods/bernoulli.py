@@ -1,6 +1,5 @@
 """Independent bits."""
 
-from typing import ClassVar, Literal
 
 import attrs
 from torch import Tensor
@@ -14,7 +13,7 @@ from unibound.distributions import Bits
 class Bernoulli(Likelihood):
     """Every element is a bit, and the network's output its logit."""
 
-    support: ClassVar[Literal["bits"]] = "bits"
+    support = "bits"
 
     def __call__(self, outputs: Tensor, event_dims: int) -> Distribution:
         return Bits(outputs.squeeze(-event_dims - 1), event_dims)

@@ -1,6 +1,6 @@
 """Independent normals with a mean and a scale of their own."""
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import attrs
 from torch import Tensor
@@ -18,7 +18,7 @@ class Gaussian(Likelihood):
         min_scale: smallest standard deviation, which keeps a density over continuous data bounded.
     """
 
-    support: ClassVar[Literal["reals"]] = "reals"
+    support = "reals"
     num_outputs: ClassVar[int] = 2
 
     min_scale: float = attrs.field(default=1e-3, validator=attrs.validators.gt(0.0))

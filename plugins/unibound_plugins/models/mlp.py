@@ -27,6 +27,8 @@ def stack(widths: list[int], activation: str, dropout: float) -> nn.Sequential:
 class MLPInference(Inference):
     """q(tau | x) from the centered datum."""
 
+    x_mean: Tensor
+
     def __init__(self, network: nn.Module, posterior: Likelihood, latent_shape: torch.Size, x_mean: Tensor) -> None:
         super().__init__()
         self.network, self.posterior, self.latent_shape = network, posterior, latent_shape

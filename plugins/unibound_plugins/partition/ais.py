@@ -1,12 +1,9 @@
 """log Z by annealed importance sampling."""
 
-import math
-
 import attrs
-import torch
 
-from unibound import EnergyPrior, LogZ, NormalizedPrior, PartitionEstimator, ScaledPrior, hookimpl
-from unibound.weights import effective_sample_size, log_mean_exp
+from unibound import EnergyPrior, NormalizedPrior, PartitionEstimator, ScaledPrior, annealing, hookimpl, schedules
+from unibound.partition import at_least, require_energy_prior
 
 
 @attrs.frozen
@@ -16,33 +13,34 @@ class AIS(PartitionEstimator):
         E[w] = Z / Z_0 exactly, so E[log Z_hat] <= log Z:
 
     log Z is under-estimated and likelihoods normalized by it are flattered, by an amount that shrinks
-    with more temperatures and chains.
+    with more temperatures and chains. A mode that no chain found leaves no trace in the error bar; `bdmc`
+    looks from the other side.
 
     Args:
         num_chains: independent chains M.
-        num_temperatures: transitions T, spread evenly over [0, 1].
+        num_temperatures: transitions T; by default 1000, or 14500 for piecewise.
+        schedule: linear; piecewise, as Salakhutdinov and Murray have it; sigmoid; or adaptive, which holds the
+            conditional effective sample size.
+        betas: temperatures of your own, from 0 to 1, instead of a schedule.
+        target_stderr: add chains, num_chains at a time, until the standard error is this small, in nats;
+            0 does not.
+        max_chains: never run more chains than this.
 
     Source: Salakhutdinov and Murray, "On the quantitative analysis of deep belief networks" (2008),
     https://www.cs.toronto.edu/~rsalakhu/papers/dbn_ais.pdf
     """
 
-    num_chains: int = attrs.field(default=500, validator=attrs.validators.ge(2))
-    num_temperatures: int = attrs.field(default=1000, validator=attrs.validators.ge(1))
+    num_chains: int = attrs.field(default=500, validator=at_least(1))
+    num_temperatures: int | None = attrs.field(default=None, validator=at_least(1))
+    schedule: schedules.Name = schedules.field()
+    betas: tuple[float, ...] = ()
+    target_stderr: float = attrs.field(default=0.0, validator=attrs.validators.ge(0.0))
+    max_chains: int = attrs.field(default=100_000, validator=at_least(1))
 
     def fit(self, prior: EnergyPrior) -> NormalizedPrior:
-        betas = torch.linspace(0, 1, self.num_temperatures + 1, dtype=torch.float64)
-        _, log_w = prior.anneal(prior.base_sample(self.num_chains), betas)  # [M]
-        # Delta method: the relative error of the mean weight is the absolute error of its log.
-        ess = effective_sample_size(log_w.unsqueeze(1)).item()
-        relative_variance = (self.num_chains / ess - 1) / (self.num_chains - 1)
-        log_z = LogZ(
-            value=prior.base_log_z() + log_mean_exp(log_w).item(),
-            stderr=math.sqrt(relative_variance),
-            side="stochastic_lower",
-            ess=ess,
-            num_chains=self.num_chains,
-        )
-        return ScaledPrior(prior, log_z)
+        prior = require_energy_prior("ais", prior)
+        path = schedules.choose(self.schedule, self.num_temperatures, self.betas, prior)
+        return ScaledPrior(prior, annealing.estimate(prior, path, self.num_chains, self.target_stderr, self.max_chains))
 
 
 @hookimpl

@@ -1,11 +1,18 @@
 """log Z by listing every state of the smaller side."""
 
-import copy
-
 import attrs
-import torch
 
-from unibound import EnergyPrior, LogZ, NormalizedPrior, PartitionEstimator, ScaledPrior, UsageError, hookimpl
+from unibound import (
+    EnergyPrior,
+    LogZ,
+    NormalizedPrior,
+    PartitionEstimator,
+    ScaledPrior,
+    UsageError,
+    hookimpl,
+    listing,
+)
+from unibound.partition import require_energy_prior
 
 
 @attrs.frozen
@@ -22,21 +29,12 @@ class Exact(PartitionEstimator):
     max_bits: int = attrs.field(default=24, validator=[attrs.validators.ge(1), attrs.validators.le(40)])
     chunk_bits: int = attrs.field(default=14, validator=[attrs.validators.ge(1), attrs.validators.le(24)])
 
-    @torch.no_grad()
     def fit(self, prior: EnergyPrior) -> NormalizedPrior:
-        states = prior.enumeration()
-        if states.num_bits > self.max_bits:
-            raise UsageError(f"exact would list 2^{states.num_bits} states, more than 2^{self.max_bits}; use ais")
-        wide = copy.deepcopy(prior).double()
-        log_f, device = wide.enumeration().log_f, wide.chains.device
-        low = min(states.num_bits, self.chunk_bits)
-        powers = torch.arange(states.num_bits, device=device)
-        sums = []
-        for start in range(0, 1 << states.num_bits, 1 << low):
-            index = torch.arange(start, start + (1 << low), device=device)
-            bits = (index.unsqueeze(1) >> powers & 1).double()  # [2^low, num_bits]
-            sums.append(log_f(bits).logsumexp(0))
-        return ScaledPrior(prior, LogZ(torch.stack(sums).logsumexp(0).item()))
+        prior = require_energy_prior("exact", prior)
+        num_bits = prior.enumeration().num_bits
+        if num_bits > self.max_bits:
+            raise UsageError(f"exact would list 2^{num_bits} states, more than 2^{self.max_bits}; use ais or bdmc")
+        return ScaledPrior(prior, LogZ(listing.log_sum(prior, self.chunk_bits)))
 
 
 @hookimpl

@@ -8,6 +8,9 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from unibound import EnergyPrior, Enumeration, UsageError, hookimpl, kernels
+from unibound.distributions import Bits, pairwise_log_prob
+
+MAX_BITS = 12  # hidden units whose states are listed for the transitions
 
 
 class RBM(EnergyPrior):
@@ -29,12 +32,13 @@ class RBM(EnergyPrior):
     """
 
     posterior: ClassVar[str] = "bernoulli"
+    base_bias: Tensor
 
     def __init__(
         self,
         event_shape: tuple[int, ...],
         *,
-        num_hidden: int = 32,
+        num_hidden: int = 64,
         num_chains: int = 100,
         steps: int = 5,
         init_scale: float = 0.01,
@@ -55,6 +59,15 @@ class RBM(EnergyPrior):
         hidden = softplus(beta * (v @ self.weight + self.hidden_bias))  # [..., H]
         return -(v @ bias) - hidden.sum(-1)
 
+    @classmethod
+    def from_weights(cls, weight: Tensor, visible_bias: Tensor, hidden_bias: Tensor) -> "RBM":
+        """The RBM of given weight [V, H] and biases [V] and [H], in float32, ready to be evaluated."""
+        num_visible, num_hidden = weight.shape
+        rbm = cls((num_visible,), num_hidden=num_hidden)
+        given = {"weight": weight, "visible_bias": visible_bias, "hidden_bias": hidden_bias}
+        rbm.load_state_dict(given, strict=False)
+        return rbm.eval()
+
     @torch.no_grad()
     def gibbs(self, tau: Tensor, steps: int, beta: float = 1.0) -> Tensor:
         v = tau.flatten(1)
@@ -62,6 +75,17 @@ class RBM(EnergyPrior):
             v, self.weight, self.visible_bias, self.hidden_bias, steps, beta=beta, base_bias=self.base_bias
         )
         return v.view_as(tau)
+
+    def log_transition(self, states: Tensor) -> Tensor:
+        num_hidden = len(self.hidden_bias)
+        if num_hidden > MAX_BITS:
+            raise UsageError(f"rbm: transitions sum over 2^{num_hidden} hidden states; use at most {MAX_BITS} units")
+        index = torch.arange(1 << num_hidden, device=states.device).unsqueeze(1)
+        hidden = (index >> torch.arange(num_hidden, device=states.device) & 1).to(states.dtype)  # [G, H]
+        visible = states.flatten(1)  # [S, V]
+        up = pairwise_log_prob(Bits(visible @ self.weight + self.hidden_bias), hidden)  # [G, S]
+        down = pairwise_log_prob(Bits(hidden @ self.weight.mT + self.visible_bias), visible)  # [S, G]
+        return (down.exp() @ up.exp()).clamp_min(torch.finfo(up.dtype).tiny).log().mT  # [S, S]
 
     @torch.no_grad()
     def anneal(self, tau: Tensor, betas: Tensor) -> tuple[Tensor, Tensor]:
@@ -87,7 +111,16 @@ class RBM(EnergyPrior):
         num_visible, num_hidden = self.weight.shape
         if num_visible <= num_hidden:
             return super().enumeration()
-        return Enumeration(num_hidden, self._hidden_log_f)
+        return Enumeration(num_hidden, self._hidden_log_f, self._visible_given)
+
+    @torch.no_grad()
+    def log_reach(self, tau: Tensor, targets: Tensor) -> Tensor:
+        hidden = Bits(tau.flatten(1) @ self.weight + self.hidden_bias).sample()  # [S, H]
+        visible = Bits(hidden @ self.weight.mT + self.visible_bias)
+        return pairwise_log_prob(visible, targets.flatten(1)).mT  # [S, N]
+
+    def _visible_given(self, hidden: Tensor) -> Tensor:
+        return Bits(hidden @ self.weight.mT + self.visible_bias).sample().view(-1, *self.event_shape)
 
     def _hidden_log_f(self, hidden: Tensor) -> Tensor:
         visible = softplus(hidden @ self.weight.mT + self.visible_bias)  # [N, V]
