@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from unibound.errors import UsageError
+from unibound.errors import UniboundError, UsageError
 
 WEIGHTS, STATE = "weights.safetensors", "state.pt"
 
@@ -26,29 +26,37 @@ def save(folder: Path, number: int, weights: dict[str, Tensor], state: dict[str,
         number: a count that grows during the run.
         weights: parameters and buffers by name.
         state: optimizer state, random state and position; plain values and tensors.
+        keep: how many checkpoints stay.
+
+    Raises:
+        UniboundError: the disk is full, or the folder cannot be written; earlier checkpoints are untouched.
     """
     target, draft = folder / f"{number:06d}", folder / f".{number:06d}.draft"
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, draft / WEIGHTS)
-    torch.save(state, draft / STATE)
-    for path in (draft / WEIGHTS, draft / STATE, draft):
-        _flush(path)
-    if target.exists():
-        shutil.rmtree(target)
-    draft.rename(target)
-    _flush(folder)
-    for old in _finished(folder)[:-keep]:
+    try:
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
+        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, draft / WEIGHTS)
+        torch.save(state, draft / STATE)
+        for path in (draft / WEIGHTS, draft / STATE, draft):
+            _flush(path)
+        if target.exists():
+            shutil.rmtree(target)
+        draft.rename(target)
+        _flush(folder)
+    except (OSError, SafetensorError, RuntimeError) as error:  # each writer has its own word for a full disk
+        raise UniboundError(
+            f"cannot save {target} ({_reason(error)}); make room, and go on with --resume {folder.parent}"
+        ) from error
+    for old in finished(folder)[:-keep]:
         shutil.rmtree(old)
     return target
 
 
 def newest(folder: Path) -> Path:
     """The last checkpoint that was finished; UsageError if there is none."""
-    finished = _finished(folder)
-    if not finished:
-        raise UsageError(f"{folder} holds no checkpoint; start the run again without --resume")
-    return finished[-1]
+    if not (found := finished(folder)):
+        raise UsageError(f"{folder} holds no checkpoint; train first, with `unibound run --resume {folder.parent}`")
+    return found[-1]
 
 
 def load_weights(checkpoint: Path, device: str | torch.device = "cpu") -> dict[str, Tensor]:
@@ -67,15 +75,19 @@ def load_state(checkpoint: Path) -> dict[str, Any]:
         raise _damaged(checkpoint / STATE, error) from error
 
 
+def finished(folder: Path) -> list[Path]:
+    """Every checkpoint that was finished, the newest last."""
+    return sorted(path for path in folder.glob("[0-9]" * 6) if path.is_dir())
+
+
 def _damaged(path: Path, error: Exception) -> UsageError:
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     return UsageError(
-        f"{path} is damaged or not a checkpoint ({reason:.120}); remove its folder to fall back on the one before"
+        f"{path} is damaged or no checkpoint ({_reason(error):.120}); remove its folder to fall back on the one before"
     )
 
 
-def _finished(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("[0-9]*") if path.is_dir())
+def _reason(error: Exception) -> str:
+    return str(error).splitlines()[0].split(". ")[0] if str(error) else type(error).__name__
 
 
 def _flush(path: Path) -> None:

@@ -1,6 +1,8 @@
 """The command line: parse, call, print. Exit codes: 0 ok, 1 failed, 2 usage, 3 not finite, 130 interrupted."""
 
+import gc
 import inspect
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -14,12 +16,16 @@ from unibound import layers, pictures
 from unibound.errors import UniboundError, UsageError
 from unibound.flags import accept_settings, describe
 from unibound.layers import Layer
-from unibound.registry import registries, settings_class
+from unibound.registry import did_you_mean, registries, settings_class
+
+# What torch has imported is here to stay; looking through it for garbage takes longer than most commands.
+gc.freeze()
 
 app = App(
     name="unibound",
     help="Train deep generative models with latent variables by any bound, and know how good they really are.",
     version=unibound.__version__,
+    suppress_keyboard_interrupt=False,  # `main` has something to say of it
 )
 
 
@@ -36,7 +42,8 @@ def run(
     """Train a model, evaluate it, and say which side its number errs on.
 
     Args:
-        config: a TOML file of settings; flags override variables (UNIBOUND_EPOCHS), variables the file.
+        config: a TOML file of settings; flags override variables, as UNIBOUND_EPOCHS or
+            UNIBOUND_ESTIMATOR__NUM_PARTICLES, and variables the file.
         run_dir: folder of the run; by default a new one under runs/.
         resume: folder of a run to go on with; it keeps its settings.
         json: print one JSON document on stdout, and everything else on stderr.
@@ -60,26 +67,103 @@ def evaluate(
     *,
     num_particles: int | None = None,
     partition: str | None = None,
+    num_chains: int | None = None,
+    num_temperatures: int | None = None,
     split: str = "test",
+    max_memory: str = "1GiB",
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
-    """Evaluate a trained run again, with more particles or another estimate of log Z.
+    """Evaluate a trained run again, with more particles or other estimates of log Z, and say what they allow.
 
     Args:
         run: folder of the run.
         num_particles: particles K per datum; as in the run by default.
-        partition: how log Z is found, with the plugin's default settings; as in the run by default.
+        partition: how log Z is found, one or several: ais,raise,bdmc; as in the run by default.
+        num_chains: annealing chains, for every such estimator.
+        num_temperatures: annealing temperatures, for every such estimator.
         split: train, valid or test.
+        max_memory: of the particles held at once, in bytes or as 500MB or 2GB.
         json: print one JSON document on stdout, and everything else on stderr.
     """
-    from unibound import console
+    from unibound import report
+    from unibound.memory import parse_bytes
 
     if num_particles is not None and num_particles < 1:
         raise UsageError(f"--num-particles must be at least 1, not {num_particles}")
     if split not in ("train", "valid", "test"):
         raise UsageError(f"--split must be train, valid or test, not {split!r}")
-    chosen = None if partition is None else layers.choice("partition_estimator", partition).settings
-    console.evaluate(unibound.Run.open(run), split, num_particles, chosen, as_json=json)
+    memory, opened = parse_bytes(max_memory), unibound.Run.open(run)
+    chosen = report.partitions(opened, partition, num_chains=num_chains, num_temperatures=num_temperatures)
+    report.evaluate(opened, split, num_particles, chosen, memory, as_json=json)
+
+
+@app.command
+def certify(
+    run: Path | None = None,
+    *,
+    rbm: Path | None = None,
+    data: Path | None = None,
+    num_chains: int = 100,
+    temperatures: str = "piecewise",
+    base: str = "data",
+    tolerance: float = 1.0,
+    num_particles: int | None = None,
+    raise_cases: int = 100,
+    raise_chains: int = 1,
+    seed: int = 0,
+    threads: int = 1,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> None:
+    """Give an interval for log Z and one for the test log-likelihood, or refuse with exit code 1 and say why.
+
+    Forward annealing errs low on log Z and reverse annealing high; where they disagree, or rest on a few chains,
+    or the data are not those of the model, there is no likelihood to be had.
+
+    Args:
+        run: folder of a trained run; or name --rbm and --data instead.
+        rbm: an .npz file with W [visible, hidden], vbias and hbias.
+        data: an .npz file with bits, test [N, pixels...] and optionally train.
+        num_chains: annealing chains in each direction.
+        temperatures: a number of even ones, or a schedule: linear, piecewise, sigmoid, adaptive.
+        base: where annealing begins: at the data's base rates, or uniform.
+        tolerance: nats by which the two directions may disagree.
+        num_particles: particles per datum, for a run; as in the run by default.
+        raise_cases: test data that are annealed in reverse as a check.
+        raise_chains: chains for each of them.
+        seed: of every random number.
+        threads: CPU threads.
+        json: print one JSON document on stdout, and everything else on stderr.
+    """
+    from unibound import report
+
+    options = {
+        "num_chains": num_chains, "temperatures": temperatures, "base": base, "tolerance": tolerance,
+        "raise_cases": raise_cases, "raise_chains": raise_chains, "seed": seed,
+    }  # fmt: skip
+    report.certify(run, rbm, data, num_particles=num_particles, threads=threads, as_json=json, **options)
+
+
+@app.command
+def diagnose(
+    run: Path,
+    *,
+    num_particles: int = 500,
+    count: int = 200,
+    split: str = "test",
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> None:
+    """Look into a trained run: weights and their tails, what the bound lacks, active units, noise of gradients.
+
+    Args:
+        run: folder of the run.
+        num_particles: particles K per datum.
+        count: data to look at.
+        split: train, valid or test.
+        json: print one JSON document on stdout, and everything else on stderr.
+    """
+    from unibound import report
+
+    report.diagnose(unibound.Run.open(run), split, num_particles, count, as_json=json)
 
 
 @app.command
@@ -95,13 +179,37 @@ def sample(run: Path, *, count: int = 100, out: Path | None = None) -> None:
         raise UsageError(f"--count must be at least 1, not {count}")
     opened = unibound.Run.open(run)
     path = out or run / "samples.png"
+    if path.is_dir() or not path.parent.is_dir():
+        raise UsageError(f"--out {path} is no file in an existing folder; name a PNG file to write")
     pictures.save_grid(path, pictures.samples(opened.joint, count))
     print(path)
 
 
 @app.command(name="list")
-def list_plugins() -> None:
-    """List every plugin installed, by kind, with the distribution it comes from."""
+def list_plugins(
+    *, matrix: Annotated[bool, Parameter(negative=())] = False, json: Annotated[bool, Parameter(negative=())] = False
+) -> None:
+    """List every plugin installed, by kind, with the distribution it comes from.
+
+    Args:
+        matrix: instead, which estimators go with which priors and models, and why the others do not.
+        json: print one JSON document.
+    """
+    if matrix:
+        from unibound.matrix import cells, show
+
+        found = list(cells())
+        _print_json([attrs.asdict(cell) for cell in found]) if json else show(found)
+        return
+    if json:
+        _print_json(
+            [
+                {"kind": kind, "name": name, "about": _headline(cls), "from": registry.owner(name)}
+                for kind, registry in registries().items()
+                for name, cls in registry.items()
+            ]
+        )
+        return
     from rich.console import Console
     from rich.table import Table
 
@@ -115,6 +223,75 @@ def list_plugins() -> None:
 
 
 @app.command
+def check(package: str, *, json: Annotated[bool, Parameter(negative=())] = False) -> None:
+    """Sit the plugins of a package through the exam, and print law by law what held, with the numbers.
+
+    The exit code is 0 if every law held, 1 if one failed, 2 if there is nothing to examine.
+
+    Args:
+        package: an installed distribution, a package or module that can be imported, or a Python file.
+        json: print one JSON document.
+    """
+    from unibound import examine
+
+    if not examine.check(package, as_json=json):
+        sys.exit(1)
+
+
+@app.command
+@accept_settings
+def compare(
+    *,
+    estimators: str,
+    num_particles: str = "",
+    seeds: int = 3,
+    evaluation_particles: int | None = None,
+    config: Path | None = None,
+    out: Path | None = None,
+    json: Annotated[bool, Parameter(negative=())] = False,
+    flags: Layer,
+) -> None:
+    """Train estimators on the same data and seeds, and set bound, NLL, time, gradient noise and bias side by side.
+
+    A run that is finished is not repeated, so the same command goes on where it was interrupted.
+
+    Args:
+        estimators: names, such as vimco,rws,nvil.
+        num_particles: particles per datum in training, such as 2,5,20, for each estimator that has them.
+        seeds: how many seeds, from --seed on.
+        evaluation_particles: particles per datum of the evaluation.
+        config: a TOML file of settings for all; flags override variables, variables the file.
+        out: folder of the comparison; by default one under runs/, the same for the same settings.
+        json: print one JSON document on stdout, and everything else on stderr.
+    """
+    from unibound import compare_report
+
+    found = [layers.read(config)] if config is not None else []
+    if evaluation_particles is not None:
+        flags.values["num_particles"] = evaluation_particles
+    found += [layers.from_environment(), flags]
+    compare_report.compare(estimators, num_particles, seeds, found, out, as_json=json)
+
+
+@app.command
+def new(name: str, *, dir: Path = Path(".")) -> None:
+    """Write the skeleton of a plugin distribution: an estimator, a prior, and tests that sit both through the exam.
+
+    Args:
+        name: of the distribution, and of the new folder.
+        dir: where the folder is made.
+    """
+    from unibound import skeleton
+
+    folder, package = skeleton.new(name, dir)
+    print(f"{folder} is ready; next:\n")
+    print(f"    pip install -e '{folder}[test]'")
+    print(f"    pytest {folder}")
+    print(f"    unibound check {name}")
+    print(f"    unibound run --estimator {package}_loo --prior {package}_mixture")
+
+
+@app.command
 def show(name: str) -> None:
     """Show what a plugin is, its settings and defaults, its paper, and what it needs.
 
@@ -124,7 +301,7 @@ def show(name: str) -> None:
     found = [(kind, registry[name]) for kind, registry in registries().items() if name in registry]
     if not found:
         known = [name for registry in registries().values() for name in registry]
-        raise UsageError(f"unknown plugin {name!r}; {unibound.registry.did_you_mean(name, known)}")
+        raise UsageError(f"unknown plugin {name!r}; {did_you_mean(name, known)}")
     for kind, cls in found:
         text = inspect.getdoc(cls) or ""
         about, _, source = text.partition("\nSource:")
@@ -141,6 +318,12 @@ def show(name: str) -> None:
         print()
 
 
+def _print_json(document: object) -> None:
+    import json
+
+    print(json.dumps(document))
+
+
 def _headline(cls: type) -> str:
     return (inspect.getdoc(cls) or "").partition("\n")[0]
 
@@ -153,8 +336,12 @@ def main(arguments: list[str] | None = None) -> None:
         _fail(" ".join(str(error).split()), UsageError.exit_code)
     except UniboundError as error:
         _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _fail("interrupted; go on with `unibound run --resume RUN`", 130)
+    except KeyboardInterrupt as error:
+        _fail(str(error) or "interrupted", 130)
+    except BrokenPipeError:  # whoever read our output, `head` say, has enough of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        _fail(": ".join(str(part) for part in (error.filename, error.strerror or error) if part), 1)
 
 
 def _fail(text: str, code: int) -> None:

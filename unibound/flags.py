@@ -13,7 +13,8 @@ import attrs
 from cyclopts import Group, Parameter, Token
 from docstring_parser import parse
 
-from unibound.layers import Flag, Layer, nest
+from unibound.convert import Flag
+from unibound.layers import Layer, nest
 from unibound.registry import registries, settings_class
 from unibound.settings import Choice, Optimizer, Settings, Stage
 
@@ -22,7 +23,10 @@ OMITTED = ("stages", "optimizers")
 
 
 def accept_settings(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command one keyword parameter per setting; it receives the typed ones as `flags: Layer`."""
+    """Give a command one keyword parameter per setting; it receives the typed ones as `flags: Layer`.
+
+    A parameter of the command's own hides the setting of the same name.
+    """
 
     def command(**values: Any) -> Any:
         own = {name: values.pop(name) for name in own_names if name in values}
@@ -30,11 +34,11 @@ def accept_settings(function: Callable[..., Any]) -> Callable[..., Any]:
         for name, value in values.items():
             if value is not None:
                 nest(typed, name.split("__"), value)
-        return function(**own, flags=Layer("command line", typed))
+        return function(**own, flags=Layer(typed, spell))
 
     own_parameters = [p for p in inspect.signature(function).parameters.values() if p.name != "flags"]
     own_names = [parameter.name for parameter in own_parameters]
-    parameters = [*own_parameters, *_parameters()]
+    parameters = [*own_parameters, *(one for one in _parameters() if one.name not in own_names)]
     command.__name__, command.__doc__ = function.__name__, function.__doc__
     command.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
@@ -44,6 +48,11 @@ def accept_settings(function: Callable[..., Any]) -> Callable[..., Any]:
 def describe(cls: type) -> dict[str, str]:
     """What a class's docstring says of each setting."""
     return {entry.arg_name: " ".join((entry.description or "").split()) for entry in parse(cls.__doc__ or "").params}
+
+
+def spell(name: str) -> str:
+    """A setting's dotted name as a flag."""
+    return "--" + name.replace("_", "-")
 
 
 def _parameters() -> list[inspect.Parameter]:
@@ -106,9 +115,8 @@ def _parameter(
     group: Group = SETTINGS,
     show: bool = True,
 ) -> inspect.Parameter:
-    flag = "--" + ".".join(path).replace("_", "-")
     parameter = Parameter(
-        name=flag,
+        name=spell(".".join(path)),
         help=texts.get(path[-1], ""),
         group=group,
         show=show,
@@ -123,7 +131,7 @@ def _parameter(
 
 
 def _as_typed(_type: Any, tokens: Sequence[Token]) -> Flag:
-    return Flag(tokens[0].value)
+    return Flag(",".join(token.value for token in tokens))
 
 
 def _default_of(field: attrs.Attribute) -> Any:

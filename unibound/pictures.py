@@ -5,7 +5,6 @@ import os
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from unibound.joint import JointBound
@@ -35,6 +34,8 @@ def save_grid(path: Path, x: Tensor, columns: int = 10) -> None:
 
     *X may be [H, W], [D] with D a square (else one row of pixels), or [3, H, W].
     """
+    from PIL import Image
+
     images = _as_images(x.detach().cpu().float().clamp(0, 1))  # [N, H, W, C]
     count, height, width, channels = images.shape
     scale = max(1, math.ceil(SMALLEST / max(height, width)))

@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 import pluggy
+from torch import nn
 
 from unibound import hookspecs
 from unibound.data import DataSet
@@ -41,10 +42,15 @@ class Registry(Mapping[str, type]):
     _classes: dict[str, type] = attrs.field(factory=dict)
     _owners: dict[str, str] = attrs.field(factory=dict)
 
+    @property
+    def label(self) -> str:
+        """The kind, in words."""
+        return self.kind.replace("_", " ")
+
     def __getitem__(self, name: str) -> type:
         if name in self._classes:
             return self._classes[name]
-        raise UsageError(f"unknown {self.kind} {name!r}; {did_you_mean(name, self._classes)}")
+        raise UsageError(f"unknown {self.label} {name!r}; {did_you_mean(name, self._classes)}")
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._classes))
@@ -64,24 +70,53 @@ class Registry(Mapping[str, type]):
         return next(name for name, known in self._classes.items() if known is cls)
 
     def add(self, name: str, cls: type, owner: str) -> None:
-        """Register a class; PluginError if the name is taken or the class is of another kind."""
+        """Register a class; PluginError if the name is taken, or the class of another kind or without settings."""
+        what = f"{self.label} {name!r}"
+        if not isinstance(name, str):
+            raise PluginError(f"{owner} registers {name!r}, which is no name; call register(name, cls)")
+        self.require_free(name, owner)
+        if not (isinstance(cls, type) and issubclass(cls, self.base)):
+            raise PluginError(
+                f"{owner} registers {cls!r} as {what}; it must be a concrete subclass of unibound.{self.base.__name__}"
+            )
+        if inspect.isabstract(cls):
+            missing = ", ".join(sorted(cls.__abstractmethods__))
+            raise PluginError(f"{owner} registers {cls.__name__} as {what}, but {missing} is abstract; define it")
+        _check_settings(f"{owner} registers {cls.__name__} as {what}, but", cls)
+        self._classes[name], self._owners[name] = cls, owner
+
+    def require_free(self, name: str, owner: str) -> None:
+        """Raise PluginError if a name is taken."""
+        if self._owners.get(name) == owner:
+            raise PluginError(f"{owner} registers the {self.label} {name!r} twice; rename one")
         if name in self._classes:
             raise PluginError(
-                f"{owner} and {self._owners[name]} both register the {self.kind} {name!r}; "
+                f"{owner} and {self._owners[name]} both register the {self.label} {name!r}; "
                 f"rename one, or uninstall one of the two distributions"
             )
-        if not (isinstance(cls, type) and issubclass(cls, self.base)) or inspect.isabstract(cls):
-            raise PluginError(
-                f"{owner} registers {cls!r} as {self.kind} {name!r}; it must be a concrete subclass of "
-                f"unibound.{self.base.__name__}"
-            )
-        self._classes[name], self._owners[name] = cls, owner
+
+
+def _check_settings(where: str, cls: type) -> None:
+    """Refuse settings that cannot be read: one such plugin would spoil the command line for all."""
+    if not (attrs.has(cls) or issubclass(cls, nn.Module)):
+        raise PluginError(f"{where} it is no record; decorate it with @attrs.frozen")
+    try:
+        fields = attrs.fields(settings_class(cls))
+    except NameError as error:
+        raise PluginError(f"{where} its annotations cannot be read: {error}; import what they name") from error
+    for field in fields:
+        if field.name == "name":
+            raise PluginError(f"{where} a setting cannot be called 'name', which is the plugin's own; rename it")
+        if field.type in (None, inspect.Parameter.empty):
+            raise PluginError(f"{where} the setting {field.name!r} has no type; annotate it")
 
 
 def did_you_mean(word: str, known: Mapping[str, Any] | list[str]) -> str:
     """Say what was probably meant, or what there is."""
     close = difflib.get_close_matches(word, list(known), n=1)
-    return f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(sorted(known))}"
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"there are: {', '.join(sorted(known))}" if known else "there are none"
 
 
 def load(points: list[EntryPoint]) -> dict[str, Registry]:
@@ -94,38 +129,62 @@ def load(points: list[EntryPoint]) -> dict[str, Registry]:
     """
     registries = {kind: Registry(kind, base) for kind, base in KINDS.items()}
     for point in sorted(points, key=lambda point: (_distribution(point) != OWN_DISTRIBUTION, point.name)):
-        owner = _distribution(point)
         try:
-            _register(point, owner, registries)
+            enter(point, registries)
         except PluginError as error:
-            if owner == OWN_DISTRIBUTION:
+            if _distribution(point) == OWN_DISTRIBUTION:
                 raise
             print(f"unibound: left out: {error}", file=sys.stderr)
     return registries
 
 
-def _register(point: EntryPoint, owner: str, registries: dict[str, Registry]) -> None:
+def enter(point: EntryPoint, registries: dict[str, Registry]) -> None:
+    """Import one entry point and let its module register.
+
+    Raises:
+        PluginError: it does not load, or registers nothing, or what it may not.
+    """
+    owner = _distribution(point)
     label = f"plugin {point.name!r} ({point.value}) of distribution {owner!r}"
     manager = pluggy.PluginManager(hookspecs.GROUP)
     manager.add_hookspecs(hookspecs)
     try:
-        manager.register(point.load(), name=label)
+        module = point.load()
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"{label} does not load: {_one_line(error)}; fix it, or pip uninstall {owner}") from error
+    try:
+        manager.register(module, name=label)
         manager.check_pending()
     except pluggy.PluginValidationError as error:
         hooks = [name for name in vars(hookspecs) if name.startswith("register_")]
-        wrong = getattr(error.__cause__, "name", None) or _unknown_hook(manager, hooks) or "a hook"
-        raise PluginError(f"{label} implements {wrong} wrongly; {did_you_mean(wrong, hooks)}") from error
-    except Exception as error:
-        raise PluginError(
-            f"{label} does not load: {type(error).__name__}: {error}; fix it, or pip uninstall {owner}"
-        ) from error
+        if unknown := _unknown_hook(manager, hooks):
+            raise PluginError(
+                f"{label} implements the unknown hook {unknown!r}; {did_you_mean(unknown, hooks)}"
+            ) from error
+        reason = str(error).splitlines()[-1]
+        raise PluginError(f"{label} implements a hook wrongly: {reason}; see docs/hooks.md") from error
     if not any(hook.get_hookimpls() for hook in vars(manager.hook).values()):
         raise PluginError(f"{label} implements no hook; mark one with @unibound.hookimpl (see docs/hooks.md)")
-    for kind, registry in registries.items():
-        staged = Registry(kind, registry.base)
-        getattr(manager.hook, f"register_{kind}s")(register=functools.partial(staged.add, owner=label))
-        for name in staged:
-            registry.add(name, staged[name], owner)
+    staged = {kind: Registry(kind, registry.base) for kind, registry in registries.items()}
+    for kind, registry in staged.items():
+        try:
+            getattr(manager.hook, f"register_{kind}s")(register=functools.partial(registry.add, owner=label))
+        except PluginError:
+            raise
+        except Exception as error:
+            raise PluginError(
+                f"{label} fails to register: {_one_line(error)}; fix it, or pip uninstall {owner}"
+            ) from error
+    for kind, registry in staged.items():  # all of a module's plugins enter, or none
+        for name in registry:
+            registries[kind].require_free(name, owner)
+    for kind, registry in staged.items():
+        for name in registry:
+            registries[kind].add(name, registry[name], owner)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _unknown_hook(manager: pluggy.PluginManager, hooks: list[str]) -> str | None:
@@ -147,12 +206,12 @@ def settings_class(cls: type) -> type:
 
     A record is its own; for a module it is made from the keyword-only parameters of its constructor.
     """
-    return cls if attrs.has(cls) else _settings_of_module(cls)
+    return attrs.resolve_types(cls) if attrs.has(cls) else _settings_of_module(cls)
 
 
 @functools.cache
 def _settings_of_module(cls: type) -> type:
-    parameters = inspect.signature(cls).parameters.values()
+    parameters = inspect.signature(cls, eval_str=True).parameters.values()
     fields = {
         parameter.name: attrs.field(
             type=parameter.annotation,

@@ -5,40 +5,56 @@ metrics.jsonl        one line per epoch   checkpoints/   the newest two
 evaluation.json      the final numbers    samples.png, reconstructions.png
 """
 
+import contextlib
+import functools
 import hashlib
 import json
+import math
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Any
 
 import attrs
 import torch
-from torch import Tensor
+from torch import nn
 
 from unibound import checkpoint, layers, pictures
+from unibound.build import build, parse_device, require_data
 from unibound.data import Splits, binarize
-from unibound.errors import UsageError
-from unibound.evaluate import Evaluation, evaluate, normalize
+from unibound.errors import NonFiniteError, UsageError
+from unibound.evaluate import MAX_MEMORY, Evaluation, evaluate_all, normalize
 from unibound.joint import JointBound
-from unibound.partition import LogZ
+from unibound.partition import LogZ, PartitionEstimator
 from unibound.settings import Settings
-from unibound.train import Epoch, Training
+from unibound.train import CURE, Epoch, Training
 
 RESOLVED, METRICS, EVALUATION = "resolved.toml", "metrics.jsonl", "evaluation.json"
 
 
 @attrs.frozen
 class Progress:
-    """Where a run stands after an epoch; log_z is that of the last look at the validation set."""
+    """Where a run stands after an epoch; log_z is that of the last look at the validation set.
+
+    Args:
+        seconds: wall time since the run began, without the time it lay interrupted.
+    """
 
     epoch: Epoch
     done: int
     valid_nll: float | None
     log_z: LogZ | None
+    seconds: float
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Progress":
+        """The inverse of `attrs.asdict`."""
+        log_z = None if values["log_z"] is None else LogZ(**values["log_z"])
+        return cls(**values | {"epoch": Epoch(**values["epoch"]), "log_z": log_z})
 
     @property
     def bound(self) -> float | None:
@@ -63,9 +79,14 @@ class Run:
         if (path / RESOLVED).exists():
             raise UsageError(f"{path} holds a run already; go on with --resume {path}, or name another --run-dir")
         run = cls._build(path, settings)
-        path.mkdir(parents=True, exist_ok=True)
-        write_text(path / RESOLVED, layers.write(settings))
-        write_text(path / "env.json", json.dumps(run._environment(), indent=2) + "\n")
+        with torch.random.fork_rng():
+            run._training()  # refuses what cannot be trained, before anything is written
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            write_text(path / "env.json", json.dumps(run._environment(), indent=2) + "\n")
+            write_text(path / RESOLVED, layers.write(settings))
+        except OSError as error:
+            raise UsageError(f"cannot write a run to {path}: {error.strerror}; name another --run-dir") from error
         return run
 
     @classmethod
@@ -76,16 +97,19 @@ class Run:
         run = cls._build(path, layers.resolve([layers.read(path / RESOLVED)]))
         if weights:
             newest = checkpoint.newest(run.checkpoints)
-            try:
-                run.joint.load_state_dict(run._own(checkpoint.load_weights(newest)))
-            except RuntimeError as error:
-                raise UsageError(f"{newest} does not fit {path / RESOLVED}: {_first_line(error)}") from error
+            found = checkpoint.load_weights(newest)
+            with run._fitting(newest):
+                # Those of q and p, without what an estimator hung beside them.
+                own = {name: value for name, value in found.items() if not name.startswith("auxiliary.")}
+                run.joint.load_state_dict(own)
         return run
 
     @classmethod
     def _build(cls, path: Path, settings: Settings) -> "Run":
+        torch.set_num_threads(settings.threads)
         torch.manual_seed(settings.seed)
         splits = binarize(settings.data.settings.load(), settings.binarization)
+        require_data(settings, splits)
         device, dtype = parse_device(settings.device), getattr(torch, settings.dtype)
         splits = attrs.evolve(splits, **{name: x.to(device, dtype) for name, x in splits.items()})
         joint = build(settings, splits.train).to(device, dtype)
@@ -98,45 +122,64 @@ class Run:
         return self.path / "checkpoints"
 
     def train(self, *, resume: bool = False) -> Iterator[Progress]:
-        """Train to the end, saving after every epoch. With `resume`, go on from the newest checkpoint."""
+        """Train to the end, saving after every epoch.
+
+        With `resume`, go on from the newest checkpoint, and first say where that stands.
+
+        Raises:
+            UsageError: at once, if this cannot be trained, or the checkpoint is not one of this run.
+        """
+        training = self._training()
+        if resume and checkpoint.finished(self.checkpoints):
+            return self._epochs(training, self._restore(training))
+        return self._epochs(training, None)
+
+    def _training(self) -> Training:
         settings = self.settings
-        training = Training(
-            self.joint,
-            settings.stages,
-            self.splits.train,
-            batch_size=settings.batch_size,
-            dynamic=settings.binarization == "dynamic",
-        )
-        done, valid_nll, log_z = 0, None, None
-        if resume:
-            newest = checkpoint.newest(self.checkpoints)
-            state = checkpoint.load_state(newest)
-            training.load_state_dict(state["training"], checkpoint.load_weights(newest))
-            done, valid_nll = state["done"], state["valid_nll"]
-            log_z = None if state["log_z"] is None else LogZ(**state["log_z"])
+        dynamic = settings.binarization == "dynamic"
+        x = self.splits.train
+        return Training(self.joint, settings.stages, x, batch_size=settings.batch_size, dynamic=dynamic)
+
+    def _restore(self, training: Training) -> Progress:
+        newest = checkpoint.newest(self.checkpoints)
+        state, weights = checkpoint.load_state(newest), checkpoint.load_weights(newest)
+        with self._fitting(newest):
+            training.load_state_dict(state["training"], weights)
+            progress = Progress.from_dict(state["progress"])
+            same_data = state["data"] == self.data_digest
+        if not same_data:
+            raise UsageError(f"the data are not those that {self.path} was trained on; bring them back, or start anew")
+        return progress
+
+    def _epochs(self, training: Training, progress: Progress | None) -> Iterator[Progress]:
+        done, valid_nll, log_z, start = 0, None, None, time.perf_counter()
+        if progress is not None:
+            done, valid_nll, log_z, start = progress.done, progress.valid_nll, progress.log_z, start - progress.seconds
+            yield progress
         self._truncate_metrics(done)
+        settings = self.settings
         total = sum(stage.epochs for stage in settings.stages)
         for epoch in training.epochs():
             done += 1
             line = {"done": done, **attrs.asdict(epoch)}
             if done == 1 or done % settings.validate_every == 0 or done == total:
-                valid = self.evaluate("valid", num_particles=min(100, settings.num_particles))
+                try:
+                    valid = self.evaluate("valid", num_particles=min(100, settings.num_particles))
+                except NonFiniteError as error:
+                    raise NonFiniteError(f"{training.where}: {error}") from error
                 valid_nll, log_z = valid.nll, valid.log_z
                 line |= {"valid_nll": valid_nll, "log_z": None if log_z is None else log_z.value}
-            checkpoint.save(
-                self.checkpoints,
-                done,
-                self.joint.state_dict(),
-                {
-                    "training": training.state_dict(),
-                    "done": done,
-                    "valid_nll": valid_nll,
-                    "log_z": None if log_z is None else attrs.asdict(log_z),
-                },
-            )
+            progress = Progress(epoch, done, valid_nll, log_z, time.perf_counter() - start)
+            # The line first: if we are killed in between, resuming drops it and does the epoch again.
             with (self.path / METRICS).open("a") as file:
                 file.write(json.dumps(line) + "\n")
-            yield Progress(epoch, done, valid_nll, log_z)
+            state = {
+                "training": training.state_dict(),
+                "progress": attrs.asdict(progress),
+                "data": self.data_digest,
+            }
+            checkpoint.save(self.checkpoints, done, self.joint.state_dict(), state)
+            yield progress
 
     def evaluate(
         self,
@@ -147,20 +190,48 @@ class Run:
         limit: int | None = None,
         on_progress: Callable[[int], object] = lambda done: None,
     ) -> Evaluation:
-        """Evaluate on one split, by default as the settings say.
+        """Evaluate on one split, by default as the settings say. See `evaluate_all`."""
+        partitions = [partition or self.settings.partition.settings]
+        options = {"num_particles": num_particles, "limit": limit, "on_progress": on_progress}
+        return self.evaluate_all(split, partitions, **options)[0]
+
+    def evaluate_all(
+        self,
+        split: str,
+        partitions: Sequence[PartitionEstimator],
+        *,
+        num_particles: int | None = None,
+        limit: int | None = None,
+        max_memory: int = MAX_MEMORY,
+        on_progress: Callable[[int], object] = lambda done: None,
+    ) -> list[Evaluation]:
+        """Evaluate on one split, once for each way to find log Z, all with the same particles.
 
         The random numbers are those of the run's seed, whatever was drawn before, and leave no trace.
         """
         with torch.random.fork_rng():
+            normalized, seconds = [], []
+            for partition in partitions:
+                start = time.perf_counter()
+                torch.manual_seed(self.settings.seed)
+                normalized.append(normalize(self.joint, partition, self.splits.train))
+                seconds.append(time.perf_counter() - start)
             torch.manual_seed(self.settings.seed)
-            partition = partition or self.settings.partition.settings
-            return evaluate(
+            results = evaluate_all(
                 self.joint,
                 getattr(self.splits, split)[:limit],
+                normalized,
                 num_particles=num_particles or self.settings.num_particles,
-                normalized=normalize(self.joint, partition, self.splits.train),
+                max_memory=max_memory,
                 on_progress=on_progress,
             )
+        if any(math.isnan(result.nll) for result in results):
+            sizes = {group: _largest(module) for group, module in self.joint.parts().items()}
+            group = max(sizes, key=lambda group: sizes[group])
+            raise NonFiniteError(
+                f"the {split} NLL is not a number, and {group} has weights up to {sizes[group]:.1g}; {CURE}"
+            )
+        return [attrs.evolve(r, seconds=r.seconds + more) for r, more in zip(results, seconds, strict=True)]
 
     def draw(self) -> None:
         """Write samples.png and reconstructions.png."""
@@ -170,9 +241,17 @@ class Run:
             pairs = pictures.reconstructions(self.joint, self.splits.test[:50])
             pictures.save_grid(self.path / "reconstructions.png", pairs)
 
-    def _own(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The weights of q and p, without what an estimator hung beside them."""
-        return {name: value for name, value in weights.items() if not name.startswith("auxiliary.")}
+    @contextlib.contextmanager
+    def _fitting(self, found: Path) -> Iterator[None]:
+        """Report a checkpoint of another model as such; torch and dictionaries raise many kinds."""
+        try:
+            yield
+        except (RuntimeError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            reason = " ".join(str(error).split())
+            raise UsageError(
+                f"{found} is not a checkpoint of this run ({type(error).__name__}: {reason:.200}); "
+                "remove its folder to fall back on the one before"
+            ) from error
 
     def _truncate_metrics(self, done: int) -> None:
         """Drop lines of epochs that were not saved in a checkpoint, or half a line."""
@@ -180,10 +259,16 @@ class Run:
         lines = path.read_text().splitlines() if path.exists() else []
         write_text(path, "".join(f"{line}\n" for line in lines[:done]))
 
-    def _environment(self) -> dict[str, Any]:
+    @functools.cached_property
+    def data_digest(self) -> str:
+        """SHA-256 of the data, as binarized."""
         digest = hashlib.sha256()
-        for _, x in self.splits.items():
+        for name, x in self.splits.items():
+            digest.update(name.encode())
             digest.update(x.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def _environment(self) -> dict[str, Any]:
         points = entry_points(group="unibound")
         return {
             "command": sys.argv,
@@ -193,25 +278,8 @@ class Run:
             "threads": torch.get_num_threads(),
             "unibound": version("unibound"),
             "plugins": sorted({f"{point.dist.name} {point.dist.version}" for point in points if point.dist}),
-            "data_sha256": digest.hexdigest(),
+            "data_sha256": self.data_digest,
         }
-
-
-def build(settings: Settings, x_train: Tensor) -> JointBound:
-    """Build q and p as the settings say, for training data [N, *X]."""
-    model = settings.model.settings
-    prior_settings = attrs.asdict(settings.prior.settings, recurse=False)
-    prior = settings.prior.cls(model.latent_shape(tuple(x_train.shape[1:])), **prior_settings)
-    posterior = settings.posterior or layers.choice("likelihood", prior.posterior)
-    return model.build(prior, settings.likelihood.settings, posterior.settings, x_train.mean(0))
-
-
-def parse_device(name: str) -> torch.device:
-    """A torch device that can be used here; UsageError otherwise."""
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"device {name!r} cannot be used here: {_first_line(error)}; use cpu") from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -221,5 +289,5 @@ def write_text(path: Path, text: str) -> None:
     os.replace(draft, path)
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0]
+def _largest(module: nn.Module) -> float:
+    return max((parameter.abs().max().item() for parameter in module.parameters() if parameter.numel()), default=0.0)

@@ -13,6 +13,7 @@ from unibound.data import batches
 from unibound.errors import NonFiniteError, UsageError
 from unibound.estimator import Estimate, Estimator
 from unibound.joint import JointBound
+from unibound.registry import did_you_mean
 from unibound.settings import Optimizer, Stage
 from unibound.weights import effective_sample_size
 
@@ -53,7 +54,7 @@ class Training:
         self.joint, self.stages, self.x, self.batch_size, self.dynamic = joint, stages, x, batch_size, dynamic
         self.stage = self.epoch = 0
         for stage in stages:
-            stage.estimator.settings.check(joint, x[:2])
+            self._check(stage)
         self._begin(stages[0])
 
     def epochs(self) -> Iterator[Epoch]:
@@ -82,7 +83,7 @@ class Training:
             sizes.append(estimate.log_weights)
         for group, module in self.joint.parts().items():
             if not all(parameter.isfinite().all() for parameter in module.parameters()):
-                raise NonFiniteError(f"{self._where()}: {group} has weights that are not finite; {CURE}")
+                raise NonFiniteError(f"{self.where}: {group} has weights that are not finite; {CURE}")
         self.epoch += 1
         return Epoch(self.stage, self.epoch, _mean(bounds), _mean(_sizes(sizes)), time.perf_counter() - start)
 
@@ -92,11 +93,14 @@ class Training:
             self.joint.advance()
         estimate = estimator(self.joint, x)
         loss = estimate.surrogate.mean()
+        if not loss.requires_grad:
+            groups = ", ".join(self.optimizers)
+            raise UsageError(f"{type(estimator).__name__.lower()} gives no gradient to {groups}; train other groups")
         for optimizer in self.optimizers.values():
             optimizer.zero_grad()
         loss.backward()
         if not math.isfinite(loss.item()):
-            raise NonFiniteError(f"{self._where()}: the surrogate is {loss.item()}, from {self._culprit()}; {CURE}")
+            raise NonFiniteError(f"{self.where}: the surrogate is {loss.item()}, from {self._culprit()}; {CURE}")
         for optimizer in self.optimizers.values():
             optimizer.step()
         self.steps += 1
@@ -121,9 +125,30 @@ class Training:
         self.steps = state["steps"]
         for group, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][group])
+            for parameter, moments in optimizer.state.items():
+                for name, value in moments.items():
+                    if torch.is_tensor(value) and value.dim() > 0 and value.shape != parameter.shape:
+                        raise ValueError(f"{name} of {group} has another shape")
         torch.set_rng_state(state["rng"])
         if torch.cuda.is_available() and state["cuda_rng"]:
             torch.cuda.set_rng_state_all(state["cuda_rng"])
+
+    def _check(self, stage: Stage) -> None:
+        """Raise UsageError for a stage that cannot be trained."""
+        parts = self.joint.parts()
+        for name in (*stage.trains, *stage.optimizers):
+            if name not in (*parts, "auxiliary"):
+                raise UsageError(f"unknown parameter group {name!r}; {did_you_mean(name, parts)}")
+        name, estimator = stage.estimator.name, stage.estimator.settings
+        estimator.check(self.joint, self.x[:2])
+        if idle := ", ".join(group for group in stage.trains if group in estimator.untrained):
+            raise UsageError(f"{name} does not train {idle}; leave {idle} out of trains, or use another estimator")
+        groups = [group for group in stage.trains or parts if group not in estimator.untrained]
+        if not any(True for group in groups if group in parts for _ in parts[group].parameters()):
+            raise UsageError(
+                f"there is nothing to train: {', '.join(groups)} has no parameters; "
+                f"{'train other groups' if stage.trains else 'use another model, prior or estimator'}"
+            )
 
     def _begin(self, stage: Stage) -> None:
         """Freeze what the stage does not train, and give the rest their optimizers."""
@@ -132,9 +157,6 @@ class Training:
         if self.joint.auxiliary is not None:
             self.joint.auxiliary.to(device=self.x.device, dtype=self.x.dtype)
         parts = self.joint.parts()
-        for name in (*stage.trains, *stage.optimizers):
-            if name not in parts:
-                raise UsageError(f"a stage names the group {name!r}, but the model has {', '.join(parts)}")
         trained = set(stage.trains or parts) | {"auxiliary"}
         for group, module in parts.items():
             module.requires_grad_(group in trained)
@@ -155,7 +177,9 @@ class Training:
             for parameters in optimizer.param_groups:
                 parameters["lr"] = settings.learning_rate * rate_factor(settings, done / stage.epochs)
 
-    def _where(self) -> str:
+    @property
+    def where(self) -> str:
+        """Stage, epoch and step under way, counted from one."""
         return f"stage {self.stage + 1}, epoch {self.epoch + 1}, step {self.steps + 1}"
 
     def _culprit(self) -> str:
@@ -171,7 +195,7 @@ class Training:
         return "the data: every weight and gradient is finite"
 
 
-CURE = "lower its learning rate; the last good checkpoint is kept"
+CURE = "lower its learning rate; the last good checkpoint, if any, is kept"
 
 
 def make_optimizer(settings: Optimizer, module: nn.Module) -> torch.optim.Optimizer:

@@ -13,8 +13,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 _SLAB = 2**22  # elements of a temporary
+_SMALL = 2**17  # elements up to which the cost of a call outweighs that of its temporaries
 
 
 @torch.no_grad()
@@ -144,7 +146,11 @@ def leave_one_out(log_w: Tensor) -> Tensor:
 
 def bernoulli_log_prob(logits: Tensor, bits: Tensor) -> Tensor:
     """log Bernoulli(bits; sigmoid(logits)) of vectors of bits; see `unibound.kernels.bernoulli_log_prob`."""
-    return _BernoulliLogProb.apply(logits, bits.to(logits.dtype))  # type: ignore[no-any-return]
+    bits = bits.to(logits.dtype)
+    if max(logits.numel(), bits.numel()) <= _SMALL:
+        wide, target = torch.broadcast_tensors(logits, bits)
+        return -binary_cross_entropy_with_logits(wide, target, reduction="none").sum(-1)
+    return _BernoulliLogProb.apply(logits, bits)  # type: ignore[no-any-return]
 
 
 class _BernoulliLogProb(torch.autograd.Function):

@@ -1,81 +1,107 @@
 """Hand an estimator chosen draws, all of them, and so know what it expects exactly.
 
-A row of the batch is one datum with one outcome of every draw that the estimator makes for it. The
-estimator is run as it stands, by its own `__call__`: the sum of probability times bound over the rows is
-the exact E[bound], and the gradient of the sum of probability times surrogate the exact expected gradient.
+A row of the batch is one datum with one outcome of every draw that is made for it. The estimator is run
+as it stands, by its own `__call__`: the sum of probability times bound over the rows is the exact
+E[bound], and the gradient of the sum of probability times surrogate the exact expected gradient.
 """
 
 import copy
+import math
 from collections.abc import Iterator
 
 import attrs
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
+from torch.types import _size
 
 from unibound.errors import UsageError
 from unibound.estimator import Estimate, Estimator
-from unibound.joint import EnergyPrior, JointBound, Particles
-from unibound.testing.worlds import World, gradients, parameter_groups, scatter
+from unibound.joint import Directed, EnergyPrior, JointBound, Prior
+from unibound.testing.worlds import Nodes, World, gradients, parameter_groups, scatter
 
 MAX_ROWS = 1 << 20
 
 
-class Replay(JointBound):
-    """A world's joint whose draws are read off the rows' numbers, digit by digit, instead of drawn.
+class Replay:
+    """A world's joint whose draws are read off the number of the row, digit by digit, instead of drawn.
 
-    Row r is datum r mod N; the rest of r says which outcome each draw has, in the order they are made.
+    Row r is datum r mod N, and the rest of r says which outcome each draw has, in the order they are made.
+    The modules are those of the world, but what q, the generator and the prior sample is listed.
     """
 
     def __init__(self, world: World, rows: Tensor) -> None:
-        super().__init__(world.joint.q, copy.copy(world.joint.p))
-        self.p.dream = self._dream
         self.world = world
         self.datum = rows % len(world.xs)  # [B]
-        self.log_prob = torch.zeros(len(rows), dtype=world.xs.dtype)  # [B]; of the row's draws given its datum
-        self.drawn: list[Particles] = []
-        self.num_rows = len(world.xs)  # of a batch that lists every outcome of the draws made so far
+        self.log_prob = torch.zeros(len(rows), dtype=world.xs.dtype)  # [B]; of the row's draws, given its datum
+        self.num_rows = len(world.xs)  # that list every outcome of the draws made so far
         self._rest = rows // len(world.xs)
+        self._drawn: list[tuple[Tensor, Distribution, Tensor]] = []
+        q, prior, generator = copy.copy(world.joint.q), copy.copy(world.p.prior), copy.copy(world.p.generator)
+        q.forward = lambda x: self._listed(world.joint.q(x), world.nodes, x)
+        prior.sample = self._sample_prior
+        if isinstance(prior, EnergyPrior):
+            prior.persistent = self._sample_chains
+        generator.forward = lambda tau: self._listed(world.p.generator(tau), world.x_nodes)
+        self.joint = JointBound(q, Directed(prior, generator))
 
-    def particles(self, x: Tensor, k: int, *, reparameterized: bool = False) -> Particles:
-        posterior = self.q(x)
-        if reparameterized and not posterior.has_rsample:
-            raise UsageError(f"reparameterized particles of {type(posterior).__name__}, which has none")
-        nodes, log_prob = self.world.nodes(posterior)  # [Q, B, *Z], [Q, B]
-        self._check("particles of", len(x))
-        pick, column = self._digits(len(nodes), k), torch.arange(len(x))  # [K, B], [B]
-        self.log_prob = self.log_prob + log_prob.detach()[pick, column].sum(0)
-        tau = nodes[pick, column] if reparameterized else nodes[pick, column].detach()
-        self.drawn.append(Particles(tau, posterior.log_prob(tau), self.p.log_joint(x, tau)))
-        return self.drawn[-1]
+    def log_weights(self) -> Tensor | None:
+        """log p*(x, tau) - log q(tau | x) of all that was drawn from q, [K, B] nats; None if nothing was."""
+        found = [self.world.p.log_joint(x, tau) - made.log_prob(tau) for x, made, tau in self._drawn]
+        return torch.cat(found) if found else None
 
-    def _dream(self, count: int, *, persistent: bool = False) -> tuple[Tensor, Tensor]:
-        xs, taus, prior = self.world.xs, self.world.taus, self.world.p.prior
-        self._check("dreams of", count)
-        if not self.world.closed:
-            raise UsageError("dreams of this world cannot be listed; examine this estimator in a world of bits")
-        with torch.no_grad():
-            if persistent and isinstance(prior, EnergyPrior):
-                tau = prior.persistent(count)
-            else:
-                pick = self._digits(len(taus), 1)[0]  # [B]
-                tau = taus[pick]
-                self.log_prob = self.log_prob + prior.log_prob(taus).log_softmax(0)[pick]
-            x = xs[self._digits(len(xs), 1)[0]]
-            self.log_prob = self.log_prob + self.world.p.generator(tau).log_prob(x)
-        return x, tau
+    def _listed(self, made: Distribution, nodes: Nodes, x: Tensor | None = None) -> Distribution:
+        """The distribution, with outcomes of the rows for draws."""
+
+        def rsample(sample_shape: _size = ()) -> Tensor:
+            batch, count = made.batch_shape, math.prod(sample_shape)
+            self._demand_rows(batch[-1] if batch else 0)
+            values, log_prob = nodes(made)  # [Q, ..., B, *E], [Q, ..., B]
+            pick = self._digits(len(values), count * math.prod(batch[:-1])).view(count, *batch)
+            self.log_prob = self.log_prob + log_prob.detach().gather(0, pick).flatten(0, -2).sum(0)
+            events = pick.view(*pick.shape, *[1] * len(made.event_shape)).expand(*pick.shape, *made.event_shape)
+            drawn = values.gather(0, events)  # [count, ..., B, *E]
+            if x is not None:
+                self._drawn.append((x, made, drawn))
+            return drawn.view(*sample_shape, *batch, *made.event_shape)
+
+        def refuse(sample_shape: _size = ()) -> Tensor:
+            raise UsageError(f"asked for reparameterized samples of {type(made).__name__}, which has none")
+
+        made.sample = lambda sample_shape=(): rsample(sample_shape).detach()
+        made.rsample = rsample if made.has_rsample else refuse
+        return made
+
+    def _sample_prior(self, count: int) -> Tensor:
+        self._demand_rows(count)
+        log_p = self.world.p.prior.log_prob(self.world.taus) + self.world.log_measure
+        pick = self._digits(len(log_p), 1)[0]  # [B]
+        self.log_prob = self.log_prob + log_p.detach().log_softmax(0)[pick]
+        return self.world.taus[pick]
+
+    def _sample_chains(self, count: int) -> Tensor:
+        self._demand_rows(count)
+        chains = self.world.p.prior.get_buffer("chains")  # [M, *Z]
+        pick = self._digits(len(chains), 1)[0]  # [B]
+        self.log_prob = self.log_prob - math.log(len(chains))
+        return chains[pick]
 
     def _digits(self, base: int, count: int) -> Tensor:
         """The next digits of every row: [count, B]."""
-        picked = []
-        for _ in range(count):
-            picked.append(self._rest % base)
-            self._rest = self._rest // base
         self.num_rows *= base**count
-        return torch.stack(picked)
+        if self.num_rows > MAX_ROWS:
+            raise UsageError(
+                f"its draws have {self.num_rows} outcomes, too many to list; examine it with fewer particles"
+            )
+        digits = torch.stack([self._rest // base**place % base for place in range(count)])
+        self._rest = self._rest // base**count
+        return digits
 
-    def _check(self, what: str, count: int) -> None:
+    def _demand_rows(self, count: int) -> None:
         if count != len(self.datum):
-            raise UsageError(f"asked for {what} {count} data in a batch of {len(self.datum)}; ask for one per datum")
+            raise UsageError(
+                f"draws for {count} data cannot be listed in a batch of {len(self.datum)}; draw one for each datum"
+            )
 
 
 @attrs.frozen(eq=False)
@@ -84,47 +110,48 @@ class Rehearsal:
 
     Args:
         estimate: of the whole batch of rows.
-        joint: the replayed joint, with what was drawn.
+        replay: the joint it was handed, and what was drawn.
         datum: number of each row's datum [B].
         probability: of each row's draws, given its datum [B], detached.
     """
 
     estimate: Estimate
-    joint: Replay
+    replay: Replay
     datum: Tensor
     probability: Tensor
 
     def mean(self, values: Tensor) -> Tensor:
         """Exact expectation over the draws for each datum: [B] to [N]."""
-        return torch.zeros_like(self.joint.world.log_data).index_add(0, self.datum, self.probability * values)
+        return torch.zeros_like(self.replay.world.log_data).index_add(0, self.datum, self.probability * values)
+
+    def groups(self) -> dict[str, list[torch.nn.Parameter]]:
+        """Parameters by group, the estimator's auxiliary among them."""
+        return parameter_groups(self.replay.joint.parts())
 
 
 def rehearse(world: World, estimator: Estimator, rows: Tensor | None = None) -> Rehearsal:
     """Run an estimator on rows [B], by default on all there are.
 
     Raises:
-        UsageError: if its draws are too many to be listed, or not one per datum.
+        UsageError: if its draws are too many to be listed, or not the same number for each datum.
     """
     if rows is None:
         rows = torch.arange(count_rows(world, estimator))
-    joint = Replay(world, rows)
-    joint.auxiliary = estimator.auxiliary(world.xs)
-    if joint.auxiliary is not None:
-        scatter(joint.auxiliary, seed=3)
-    estimate = estimator(joint, world.xs[joint.datum])
-    return Rehearsal(estimate, joint, joint.datum, joint.log_prob.exp())
+    replay = Replay(world, rows)
+    replay.joint.auxiliary = estimator.auxiliary(world.xs)
+    if replay.joint.auxiliary is not None:
+        scatter(replay.joint.auxiliary, seed=3)
+    estimate = estimator(replay.joint, world.xs[replay.datum])
+    return Rehearsal(estimate, replay, replay.datum, replay.log_prob.exp())
 
 
 def count_rows(world: World, estimator: Estimator) -> int:
     """How many rows list every datum with every outcome of the estimator's draws."""
-    count = rehearse(world, estimator, torch.arange(len(world.xs))).joint.num_rows
-    if count > MAX_ROWS:
-        raise UsageError(f"{type(estimator).__name__} has {count} outcomes here; examine it with fewer particles")
-    return count
+    return rehearse(world, estimator, torch.arange(len(world.xs))).replay.num_rows
 
 
 def expected_bound(world: World, estimator: Estimator) -> Tensor:
-    """Exact E[bound] of every datum [N], nats."""
+    """Exact E[bound] of every datum [N], nats, of an estimator that claims a bound."""
     rehearsal = rehearse(world, estimator)
     assert rehearsal.estimate.bound is not None
     return rehearsal.mean(rehearsal.estimate.bound)
@@ -133,27 +160,27 @@ def expected_bound(world: World, estimator: Estimator) -> Tensor:
 def expected_gradient(world: World, estimator: Estimator) -> dict[str, Tensor]:
     """Exact expectation, over data, draws and chains, of the direction of ascent, by parameter group."""
     total: dict[str, Tensor] = {}
-    for weight in exact_chains(world):
+    for weight in exact_chains(world.p.prior, world.taus):
         rehearsal = rehearse(world, estimator)
         value = -(world.log_data.exp() * rehearsal.mean(rehearsal.estimate.surrogate)).sum()
-        for name, gradient in gradients(weight * value, parameter_groups(rehearsal.joint.parts())).items():
+        for name, gradient in gradients(weight * value, rehearsal.groups()).items():
             total[name] = total.get(name, 0) + gradient
     return total
 
 
-def exact_chains(world: World) -> Iterator[float]:
+def exact_chains(prior: Prior, taus: Tensor) -> Iterator[float]:
     """Set the prior's chains to one latent after another, and yield the probability of each.
 
-    A surrogate is linear in the mean over the chains, so this gives what stationary chains would.
+    A surrogate is linear in the mean over the chains, so this gives what stationary chains would. A prior
+    without chains is yielded once, as it is.
     """
-    prior = world.joint.p.unnormalized
     if not isinstance(prior, EnergyPrior):
         yield 1.0
         return
     before = prior.chains
-    probability = (-prior.free_energy(world.taus)).softmax(0)
+    probability = (-prior.free_energy(taus)).softmax(0)
     try:
-        for tau, weight in zip(world.taus, probability.tolist(), strict=True):
+        for tau, weight in zip(taus, probability.tolist(), strict=True):
             prior.chains = tau.unsqueeze(0)
             yield weight
     finally:
@@ -163,9 +190,9 @@ def exact_chains(world: World) -> Iterator[float]:
 def variance(world: World, estimator: Estimator, group: str) -> float:
     """Exact variance, over the draws for one datum, of a group's gradient; averaged over data."""
     rehearsal = rehearse(world, estimator)
-    groups = {group: parameter_groups(rehearsal.joint.parts())[group]}
+    groups = {group: rehearsal.groups()[group]}
     rows = torch.stack([gradients(value, groups)[group] for value in rehearsal.estimate.surrogate])  # [B, P]
-    mean = torch.zeros(len(world.xs), rows.shape[1]).double()
+    mean = rows.new_zeros(len(world.xs), rows.shape[1])
     mean.index_add_(0, rehearsal.datum, rehearsal.probability.unsqueeze(1) * rows)
     spread = rehearsal.mean(rows.square().sum(1)) - mean.square().sum(1)  # [N]
     return (world.log_data.exp() * spread).sum().item()

@@ -10,13 +10,15 @@ from collections.abc import Callable, Mapping
 from typing import ClassVar, TypeVar, cast
 
 import attrs
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
+from torch.nn.functional import one_hot
 
 from unibound.distributions import Bits
-from unibound.joint import Directed, EnergyPrior, Generator, Inference, JointBound, Prior
+from unibound.errors import UsageError
+from unibound.joint import Directed, EnergyPrior, JointBound, Prior
+from unibound.testing.networks import BitGenerator, BitInference, LinearGenerator, LinearInference
 from unibound.weights import log_mean_exp
 
 M = TypeVar("M", bound=nn.Module)
@@ -28,6 +30,11 @@ def all_bits(shape: tuple[int, ...]) -> Tensor:
     size = math.prod(shape)
     index = torch.arange(1 << size).unsqueeze(1)
     return (index >> torch.arange(size) & 1).double().view(-1, *shape)
+
+
+def number(v: Tensor) -> Tensor:
+    """Number of each state of bits [..., V] among all: [...]."""
+    return (v.long() << torch.arange(v.shape[-1])).sum(-1)
 
 
 def tuples(count: int, k: int) -> Tensor:
@@ -63,6 +70,7 @@ class Table(EnergyPrior):
     """Bits with an energy for every state, annealed from independent bits: an unnormalized prior."""
 
     posterior: ClassVar[str] = "bernoulli"
+    base_bias: Tensor
 
     def __init__(self, event_shape: tuple[int, ...], *, num_chains: int = 5, steps: int = 1) -> None:
         super().__init__(torch.randint(2, (num_chains, *event_shape)).to(torch.get_default_dtype()), steps)
@@ -72,19 +80,30 @@ class Table(EnergyPrior):
 
     def free_energy(self, tau: Tensor, beta: float = 1.0) -> Tensor:
         v = tau.flatten(-len(self.event_shape))  # [..., V]
-        index = (v.long() << torch.arange(v.shape[-1])).sum(-1)
-        return beta * self.energies[index] - (1 - beta) * (v @ self.base_bias)
+        return beta * self.energies[number(v)] - (1 - beta) * (v @ self.base_bias)
+
+    def _redraws(self, beta: float = 1.0) -> list[tuple[int, Tensor]]:
+        """The bits that a step redraws one after another, forth and back, and the rate of each from every state."""
+        free = self.free_energy(all_bits(tuple(self.event_shape)).to(self.energies), beta)  # [S]
+        states, size = torch.arange(len(free)), len(free).bit_length() - 1
+        rates = [(free[states & ~(1 << site)] - free[states | 1 << site]).sigmoid() for site in range(size)]
+        return [(1 << site, rates[site]) for site in (*range(size), *reversed(range(size)))]  # so it is reversible
 
     @torch.no_grad()
     def gibbs(self, tau: Tensor, steps: int, beta: float = 1.0) -> Tensor:
-        # One step redraws one random bit, which is reversible and mixes badly enough to be a test.
-        v = tau.flatten(1).clone()
-        for _ in range(steps):
-            site = torch.randint(v.shape[1], (len(v), 1))
-            on, off = (v.scatter(1, site, bit).view_as(tau) for bit in (1.0, 0.0))
-            rate = (self.free_energy(off, beta) - self.free_energy(on, beta)).sigmoid()
-            v.scatter_(1, site, (torch.rand_like(rate) < rate).to(v.dtype).unsqueeze(1))
-        return v.view_as(tau)
+        redraws, state = self._redraws(beta), number(tau.flatten(1))
+        for bit, rate in redraws * steps:
+            state = torch.where(torch.rand(len(state)) < rate[state], state | bit, state & ~bit)
+        return all_bits(tuple(self.event_shape)).to(tau)[state]
+
+    def log_transition(self, states: Tensor) -> Tensor:
+        every = torch.arange(len(self.energies))
+        total = torch.eye(len(every)).to(self.energies)
+        for bit, rate in self._redraws():
+            on, off = one_hot(every | bit, len(every)), one_hot(every & ~bit, len(every))  # [S, S]
+            total = total @ (rate.unsqueeze(1) * on + (1 - rate).unsqueeze(1) * off)
+        index = number(states.flatten(1))
+        return total[index][:, index].log()
 
     def base_sample(self, count: int) -> Tensor:
         return Bits(self.base_bias).sample((count,)).view(count, *self.event_shape)
@@ -117,61 +136,6 @@ class Bell(Prior):
         return self.distribution().sample((count,))
 
 
-class Perceptron(nn.Sequential):
-    """Two linear layers with a bend between them, so that no gradient is linear in a weight."""
-
-    def __init__(self, fan_in: int, fan_out: int) -> None:
-        super().__init__(nn.Linear(fan_in, 4), nn.Tanh(), nn.Linear(4, fan_out))
-
-
-class BitInference(Inference):
-    """q(tau | x) over independent bits."""
-
-    def __init__(self, x_size: int, tau_size: int) -> None:
-        super().__init__()
-        self.network = Perceptron(x_size, tau_size)
-
-    def forward(self, x: Tensor) -> Distribution:
-        return Bits(self.network(x))
-
-
-class BitGenerator(Generator):
-    """p(x | tau) over independent bits."""
-
-    def __init__(self, tau_size: int, x_size: int) -> None:
-        super().__init__()
-        self.network = Perceptron(tau_size, x_size)
-
-    def forward(self, tau: Tensor) -> Distribution:
-        return Bits(self.network(tau))
-
-
-class LinearInference(Inference):
-    """q(tau | x) normal, its mean linear in x."""
-
-    def __init__(self, x_size: int, tau_size: int) -> None:
-        super().__init__()
-        self.mean = nn.Linear(x_size, tau_size)
-        self.log_scale = nn.Parameter(torch.zeros(tau_size))
-
-    def forward(self, x: Tensor) -> Distribution:
-        mean = self.mean(x)
-        return Independent(Normal(mean, self.log_scale.exp().expand_as(mean)), 1)
-
-
-class LinearGenerator(Generator):
-    """p(x | tau) normal, its mean linear in tau: with a normal prior, p(x) is known in closed form."""
-
-    def __init__(self, tau_size: int, x_size: int) -> None:
-        super().__init__()
-        self.mean = nn.Linear(tau_size, x_size)
-        self.log_scale = nn.Parameter(torch.zeros(x_size))
-
-    def forward(self, tau: Tensor) -> Distribution:
-        mean = self.mean(tau)
-        return Independent(Normal(mean, self.log_scale.exp().expand_as(mean)), 1)
-
-
 @attrs.frozen(eq=False)
 class World:
     """A joint bound with all there is to know about it.
@@ -182,9 +146,7 @@ class World:
         log_data: log D(x) [N], nats.
         taus: every latent [S, *Z]; for reals a grid so fine and wide that sums are integrals.
         log_measure: log of what each latent counts for in a sum [S]; zero for bits.
-        nodes: maps q(tau | x) of batch shape [B] to draws that stand for it, [Q, B, *Z], and the log of
-            their probabilities [Q, B].
-        closed: whether p(x) is zero outside of `xs`, so that dreams can be listed too.
+        num_nodes: nodes of the quadrature that stands for draws from q; None for bits, where they are listed.
     """
 
     joint: JointBound
@@ -192,8 +154,7 @@ class World:
     log_data: Tensor
     taus: Tensor
     log_measure: Tensor
-    nodes: Nodes
-    closed: bool
+    num_nodes: int | None
 
     @classmethod
     def of_bits(cls, seed: int = 0, prior: Prior | None = None) -> "World":
@@ -201,34 +162,45 @@ class World:
 
         Its parameters are scattered; a prior left out is `Rates`.
         """
-        joint = JointBound(BitInference(3, 2), Directed(prior or Rates((2,)), BitGenerator(2, 3)))
-        xs, taus = all_bits((3,)), all_bits((2,))
-
-        def nodes(posterior: Distribution) -> tuple[Tensor, Tensor]:
-            tau = taus.to(posterior.mean.dtype).unsqueeze(1).expand(-1, *posterior.batch_shape, -1)
-            return tau, posterior.log_prob(tau)
-
-        return cls(scatter(joint, seed), xs, uneven(len(xs), seed), taus, torch.zeros(4).double(), nodes, True)
+        joint = JointBound(BitInference(3, (2,)), Directed(prior or Rates((2,)), BitGenerator(2, 3)))
+        return cls.of(joint, seed, 0.8, all_bits((3,)), all_bits((2,)), torch.zeros(4), None)
 
     @classmethod
-    def of_reals(cls, seed: int = 0, prior: Prior | None = None, num_nodes: int = 24) -> "World":
+    def of_reals(cls, seed: int = 0, prior: Prior | None = None, num_nodes: int = 40) -> "World":
         """A linear-Gaussian world: two pixels and one latent, under any prior over reals of shape [1].
 
-        Draws are Gauss-Hermite nodes through which gradients flow, as they do through `rsample`.
+        Draws are nodes of a quadrature through which gradients flow, as they do through `rsample`.
         """
-        joint = JointBound(LinearInference(2, 1), Directed(prior or Bell((1,)), LinearGenerator(1, 2)))
+        joint = JointBound(LinearInference(2, (1,)), Directed(prior or Bell((1,)), LinearGenerator(1, 2)))
         xs = 1.3 * torch.randn(4, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         taus = torch.linspace(-30, 30, 6001, dtype=torch.float64).unsqueeze(1)
-        abscissas, weights = (torch.from_numpy(array) for array in np.polynomial.hermite_e.hermegauss(num_nodes))
+        return cls.of(joint, seed, 0.2, xs, taus, torch.full((6001,), math.log(0.01)), num_nodes)
 
-        def nodes(posterior: Distribution) -> tuple[Tensor, Tensor]:
-            mean = posterior.mean  # [B, 1]
-            tau = mean + posterior.stddev * abscissas.to(mean.dtype).view(-1, 1, 1)
-            log_prob = (weights / weights.sum()).log().to(mean.dtype)
-            return tau, log_prob.unsqueeze(1).expand(-1, len(mean))
+    @classmethod
+    def of(
+        cls, joint: JointBound, seed: int, scale: float, xs: Tensor, taus: Tensor, measure: Tensor, nodes: int | None
+    ) -> "World":
+        """Scatter the parameters, weigh the data unevenly, and let the prior know them."""
+        scatter(joint, seed, scale)
+        cast(Directed, joint.p).prior.bind(joint.q, xs)
+        return cls(joint, xs, uneven(len(xs), seed), taus, measure.double(), nodes)
 
-        measure = torch.full((len(taus),), math.log(60 / 6000)).double()
-        return cls(scatter(joint, seed, 0.4), xs, uneven(len(xs), seed), taus, measure, nodes, False)
+    def nodes(self, posterior: Distribution) -> tuple[Tensor, Tensor]:
+        """Draws that stand for q(tau | x) of batch shape [...]: [Q, ..., *Z] and log-probabilities [Q, ...]."""
+        if self.num_nodes is None:
+            return _listed(posterior, self.taus)
+        # Even nodes converge exponentially, and where log w bends faster than Gauss-Hermite ones.
+        noise = torch.linspace(-8, 8, self.num_nodes, dtype=torch.float64).to(posterior.mean)
+        column = [-1] + [1] * len(posterior.batch_shape)
+        tau = posterior.mean + posterior.stddev * noise.view(*column, 1)
+        log_prob = (-noise.square() / 2).log_softmax(0).view(column)
+        return tau, log_prob.expand(-1, *posterior.batch_shape)
+
+    def x_nodes(self, likelihood: Distribution) -> tuple[Tensor, Tensor]:
+        """Draws that stand for p(x | tau), in a world of bits."""
+        if self.num_nodes is not None:
+            raise UsageError("data dreamed in a world of reals cannot be listed; examine this in a world of bits")
+        return _listed(likelihood, self.xs)
 
     def to(self, dtype: torch.dtype) -> "World":
         """A copy in another precision."""
@@ -279,6 +251,12 @@ class World:
         return gradients((self.log_data.exp() * values).sum(), self.groups())
 
 
+def _listed(made: Distribution, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Every value of a distribution of batch shape [...]: [Q, ..., *E], and log-probabilities [Q, ...]."""
+    column = values.view(len(values), *[1] * len(made.batch_shape), *made.event_shape)
+    return column.expand(-1, *made.batch_shape, *made.event_shape), made.log_prob(column)
+
+
 def uneven(count: int, seed: int) -> Tensor:
     """Log-probabilities [count], no two alike, float64."""
     return torch.randn(count, generator=torch.Generator().manual_seed(seed + 1), dtype=torch.float64).log_softmax(0)
@@ -294,6 +272,4 @@ def gradients(value: Tensor, groups: Mapping[str, list[nn.Parameter]]) -> dict[s
     """Gradient of a scalar with respect to each group, flattened; zero where it does not depend on it."""
     flat = [parameter for parameters in groups.values() for parameter in parameters]
     grads = iter(torch.autograd.grad(value, flat, retain_graph=True, allow_unused=True, materialize_grads=True))
-    return {
-        name: torch.cat([next(grads).flatten() for _ in parameters]) for name, parameters in groups.items()
-    }
+    return {name: torch.cat([next(grads).flatten() for _ in parameters]) for name, parameters in groups.items()}

@@ -1,0 +1,69 @@
+"""A run that ends in a tenth of a second, and the real command."""
+
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+
+SCRIPT = Path(sys.executable).with_name("unibound")
+
+TINY = {
+    "model.num-latents": "4",
+    "model.hidden": "8",
+    "prior.num-hidden": "3",
+    "prior.num-chains": "5",
+    "partition.num-chains": "4",
+    "partition.num-temperatures": "5",
+    "estimator.num-particles": "2",
+    "num-particles": "3",
+    "validate-every": "2",
+    "epochs": "2",
+}
+
+
+@attrs.frozen
+class Result:
+    """What a command ended with."""
+
+    code: int
+    out: str
+    err: str
+
+
+Cli = Callable[..., Result]
+Words = Callable[..., list[str]]
+
+
+def words_of(flags: dict[str, object]) -> list[str]:
+    """Flags as a person types them."""
+    return [str(word) for name, value in flags.items() for word in (f"--{name}", value)]
+
+
+def start(words: list[str], max_file: int | None = None) -> subprocess.Popen[str]:
+    """Start the real command.
+
+    Ctrl-C reaches it even where the tests run in the background; no file may grow beyond `max_file` bytes.
+    """
+
+    def prepare() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if max_file is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (max_file, max_file))
+
+    return subprocess.Popen(
+        [SCRIPT, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=prepare
+    )
+
+
+def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 120) -> None:
+    """Wait until a running process has made a file."""
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, f"{path} did not appear"
+        time.sleep(0.01)

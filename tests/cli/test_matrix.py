@@ -1,0 +1,153 @@
+"""The matrix of what goes with what, against what really happens."""
+
+import json
+from itertools import product
+
+import attrs
+import pytest
+import torch
+
+from unibound import Estimator, Run, UsageError, registries
+from unibound.matrix import Cell, cells, configure, settings_of, small_data, try_cell
+from unibound.registry import Registry, settings_class
+from unibound.settings import Choice
+from unibound.testing import variants
+from unibound.train import Training
+
+NAMES = list(product(registries()["model"], registries()["prior"], registries()["estimator"]))
+
+
+@pytest.fixture(scope="module")
+def matrix():
+    return {(cell.model, cell.prior, cell.estimator): cell for cell in cells()}
+
+
+def train_two_steps(training: Training, x: torch.Tensor) -> dict[str, bool]:
+    """Whether each group with parameters got a gradient; finite or not at all."""
+    moved: dict[str, bool] = {}
+    training.joint.train()
+    for _ in range(2):
+        estimate = training.step(training.stages[0].estimator.settings, x)
+        assert estimate.surrogate.isfinite().all()
+        for group, module in training.joint.parts().items():
+            gradients = [parameter.grad for parameter in module.parameters()]
+            if gradients:
+                assert all(grad is None or grad.isfinite().all() for grad in gradients)
+                moved[group] = moved.get(group, False) or any(grad is not None and grad.any() for grad in gradients)
+    return moved
+
+
+@pytest.mark.parametrize(("model", "prior", "estimator"), NAMES)
+def test_every_cell_is_true(matrix, model, prior, estimator, monkeypatch):
+    cell: Cell = matrix[model, prior, estimator]
+    settings, x = settings_of(estimator, prior, model), small_data()
+    if cell.reason is None:
+        moved = train_two_steps(configure(settings, x), x)
+        assert moved
+        assert {group for group, got in moved.items() if not got} == set(cell.untrained)
+        return
+    # It is not refused for nothing: forced, it fails, or trains nothing but what the estimator brought along.
+    monkeypatch.setattr(Training, "_check", lambda *_: None)
+    try:
+        moved = train_two_steps(configure(settings, x), x)
+    except Exception:  # whatever torch, or a plugin, makes of it
+        return
+    assert moved.keys() <= {"auxiliary"}
+
+
+@pytest.mark.parametrize(("model", "prior", "estimator"), NAMES)
+def test_a_run_refuses_what_the_matrix_refuses(matrix, model, prior, estimator, tmp_path):
+    cell: Cell = matrix[model, prior, estimator]
+    path = tmp_path / "run"
+    if cell.reason is None:
+        Run.create(path, settings_of(estimator, prior, model))
+        return
+    with pytest.raises(UsageError) as refused:
+        Run.create(path, settings_of(estimator, prior, model))
+    assert str(refused.value) == cell.reason
+    assert not path.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", registries()["estimator"])
+def test_other_settings_are_refused_or_work_too(name):
+    """Every choice that a setting of an estimator, a prior or a model has, one at a time."""
+    x, tried = small_data(), 0
+    for estimator in variants(registries()["estimator"][name]).values():
+        for prior, model in product(registries()["prior"], registries()["model"]):
+            for settings in _variations(settings_of(name, prior, model), estimator()):
+                try:
+                    training = configure(settings, x)
+                except UsageError:
+                    continue
+                moved = train_two_steps(training, x)
+                untrained = training.stages[0].estimator.settings.untrained
+                assert {group for group, got in moved.items() if not got} <= untrained, settings
+                tried += 1
+    assert tried
+
+
+def _variations(settings, estimator: Estimator):
+    stage = attrs.evolve(settings.stages[0], estimator=Choice("estimator", "variant", estimator))
+    settings = attrs.evolve(settings, stages=(stage,))
+    yield settings
+    for field in ("prior", "model"):
+        chosen = getattr(settings, field)
+        for words, make in variants(chosen.cls).items():
+            if words:
+                changed = attrs.evolve(chosen.settings, **make.keywords)
+                assert isinstance(changed, settings_class(chosen.cls))
+                yield attrs.evolve(settings, **{field: attrs.evolve(chosen, settings=changed)})
+
+
+def test_reasons_say_what_would_work(matrix):
+    for cell in matrix.values():
+        assert cell.reason is None or "; " in cell.reason or " use " in cell.reason
+
+
+def test_list_matrix_prints_every_cell(cli, matrix):
+    text = " ".join(cli("list", "--matrix").out.split())
+    for kind in ("estimator", "prior", "model"):
+        for name in registries()[kind]:
+            assert name in text
+    for reason in {cell.reason for cell in matrix.values() if cell.reason}:
+        assert reason in text
+
+
+def test_list_matrix_as_json(cli, matrix):
+    document = json.loads(cli("list", "--matrix", "--json").out)
+    assert len(document) == len(matrix)
+    assert {"estimator", "prior", "model", "reason", "untrained"} == set(document[0])
+
+
+def test_list_as_json(cli):
+    document = json.loads(cli("list", "--json").out)
+    assert ("estimator", "vimco", "unibound") in {(row["kind"], row["name"], row["from"]) for row in document}
+
+
+def test_a_plugin_with_a_required_setting_is_named(monkeypatch):
+    @attrs.frozen
+    class Demanding(Estimator):
+        """Needs a number.
+
+        Args:
+            number: which.
+        """
+
+        number: int
+
+        def __call__(self, joint, x):
+            raise NotImplementedError
+
+    registry: Registry = registries()["estimator"]  # pyright: ignore[reportAssignmentType]
+    monkeypatch.setitem(registry._classes, "demanding", Demanding)
+    cell = try_cell("demanding", "gaussian", "mlp")
+    assert cell.reason is not None
+    assert "demanding has a setting without a default" in cell.reason
+
+
+def test_a_stage_cannot_train_what_its_estimator_leaves(tmp_path):
+    settings = settings_of("cd", "rbm", "mlp")
+    stage = attrs.evolve(settings.stages[0], trains=("generator", "prior"))
+    with pytest.raises(UsageError, match="cd does not train generator; leave generator out of trains"):
+        Run.create(tmp_path / "run", attrs.evolve(settings, stages=(stage,)))

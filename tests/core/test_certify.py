@@ -1,0 +1,171 @@
+"""Certificates: they hold what is true, and are refused, with the cause, where nothing can be known."""
+
+import math
+
+import attrs
+import pytest
+import torch
+from torch import Tensor
+
+from unibound import UsageError, checks, listing, schedules
+from unibound.certify import Certificate, certify
+from unibound.certify_joint import certify_joint
+from unibound.testing.worlds import Rates, Table, World, scatter
+
+QUICK = {"num_chains": 50, "temperatures": 200, "raise_cases": 20}
+
+
+@pytest.fixture
+def prior() -> Table:
+    """Images of 3 x 3 bits."""
+    torch.manual_seed(0)
+    return scatter(Table((3, 3)), 1, scale=1.5)
+
+
+@pytest.fixture
+def data(prior: Table) -> Tensor:
+    torch.manual_seed(1)
+    return listing.draw(prior, 400)
+
+
+def likelihood(prior: Table, data: Tensor) -> float:
+    return -checks.free_energies(prior, data).mean().item() - listing.log_sum(prior)
+
+
+def row(certificate: Certificate, name: str):
+    return next(evidence for evidence in certificate.evidence if evidence.name == name)
+
+
+def test_the_intervals_hold_the_truth(prior: Table, data: Tensor):
+    found = certify(prior, data, **QUICK)
+    assert found.verdict == "certified"
+    assert found.log_z_low < listing.log_sum(prior) < found.log_z_high
+    assert found.test_ll_low < likelihood(prior, data) < found.test_ll_high
+    assert found.num_data == 400
+    assert row(found, "forward AIS").proof
+    assert row(found, "reverse AIS").proof
+    assert row(found, "RAISE").of == "log p_ann"
+    assert not any(evidence.name == "CSL" for evidence in found.evidence)  # a table cannot tell
+
+
+def test_it_is_the_same_twice_and_leaves_no_trace(prior: Table, data: Tensor):
+    before, state = prior.base_bias.clone(), torch.get_rng_state()
+    first, second = (attrs.evolve(certify(prior, data, **QUICK), seconds=0.0) for _ in range(2))
+    assert first == second
+    assert torch.equal(prior.base_bias, before)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert certify(prior, data, seed=1, **QUICK).log_z != first.log_z
+
+
+def test_transposed_pixels_are_refused_by_name(prior: Table, data: Tensor):
+    found = certify(prior, data.mT.contiguous(), **QUICK)
+    assert found.verdict == "refused"
+    assert "transposed pixels" in found.reasons[0]
+    assert found.test_ll is None
+    assert "inverted pixels" in certify(prior, 1 - data, **QUICK).reasons[0]
+    assert certify(prior, data.flatten(1).clone(), **QUICK).verdict == "certified"
+
+
+def test_a_likelihood_below_the_base_rates_is_refused():
+    torch.manual_seed(2)
+    prior, data = scatter(Table((5,)), 3, scale=3.0), (torch.rand(300, 5) < torch.rand(5)).double()
+    found = certify(prior, data, **QUICK)
+    assert likelihood(prior, data) < -4
+    assert found.verdict == "refused"
+    assert "base rates" in found.reasons[0] or "inverted" in found.reasons[0]
+
+
+def peaked() -> Table:
+    """Nearly all probability on one state that no chain of single bits finds quickly."""
+    prior = scatter(Table((3, 3)), 1, scale=0.3)
+    prior.energies.data[0b101100111] = -14.0
+    return prior
+
+
+def test_a_state_that_annealing_does_not_find_is_refused():
+    prior = peaked()
+    found = certify(prior, torch.zeros(10, 3, 3), num_chains=50, temperatures=3, image=(9,))
+    assert found.verdict == "refused"
+    assert any("likely cause" in reason for reason in found.reasons)
+    assert found.test_ll is None
+    assert found.test_ll_low is None
+
+
+def test_the_uniform_base_is_named_as_the_cause():
+    found = certify(peaked(), torch.zeros(10, 3, 3), num_chains=50, temperatures=3, base="uniform", image=(9,))
+    assert found.verdict == "refused"
+    assert "fair coins" in found.reasons[-1]
+
+
+def test_too_few_temperatures_are_named_as_the_cause():
+    torch.manual_seed(0)
+    prior = scatter(Table((3, 3)), 1, scale=6.0)
+    found = certify(prior, listing.draw(prior, 50), num_chains=50, temperatures=4, tolerance=0.05, image=(9,))
+    assert found.verdict == "refused"
+    assert "too few temperatures" in found.reasons[-1] or "do not mix" in found.reasons[-1]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"num_chains": 0}, "chain"),
+        ({"temperatures": 0}, "num_temperatures"),
+        ({"temperatures": "cubic"}, "unknown schedule"),
+        ({"temperatures": (0.0, 0.7, 0.3, 1.0)}, "rise from 0 to 1"),
+        ({"base": "noise"}, "unknown base"),
+        ({"tolerance": 0.0}, "tolerance"),
+        ({"raise_cases": -1}, "raise_cases"),
+        ({"data": torch.rand(5, 3, 3)}, "not bits"),
+        ({"data": torch.zeros(5, 4)}, "over 9 bits"),
+        ({"data": torch.zeros(0, 9)}, "over 9 bits"),
+        ({"prior": Rates((3, 3))}, "EnergyPrior"),
+    ],
+)
+def test_bad_input(prior: Table, data: Tensor, change: dict, words: str):
+    given = {"prior": prior, "data": data} | QUICK | change
+    with pytest.raises(UsageError, match=words):
+        certify(**given)
+
+
+def test_weights_that_overflowed(prior: Table, data: Tensor):
+    prior.energies.data[3] = math.inf
+    with pytest.raises(UsageError, match="energies of the model overflowed"):
+        certify(prior, data)
+
+
+def test_a_trained_joint():
+    torch.manual_seed(0)
+    world = World.of_bits(prior=Table((2,)))
+    found = certify_joint(world.joint, world.xs, world.xs, num_particles=2000, **QUICK)
+    assert found.verdict == "certified"
+    exact = world.log_prob().mean().item()
+    assert found.test_ll_low < exact < found.test_ll_high
+    assert abs(row(found, "CSL").value - exact) < 0.1
+
+
+def dreams() -> tuple[World, Tensor]:
+    """A world with a normalized prior, and data that are its own."""
+    torch.manual_seed(0)
+    world = World.of_bits()
+    return world, world.joint.p.dream(300)[0]
+
+
+def test_a_joint_whose_prior_is_normalized():
+    world, x = dreams()
+    found = certify_joint(world.joint, x, x, num_particles=2000)
+    assert (found.verdict, found.log_z, found.log_z_low, found.log_z_high) == ("certified", 0.0, 0.0, 0.0)
+    exact = attrs.evolve(world, xs=x).log_prob().mean().item()
+    assert found.test_ll_low < exact < found.test_ll_high
+
+
+def test_one_particle_leaves_the_upper_end_open():
+    world, x = dreams()
+    found = certify_joint(world.joint, x, x, num_particles=1)
+    assert found.test_ll_high is None
+    assert "no upper end" in found.reasons[-1]
+
+
+def test_coarser_schedules_begin_and_end_where_the_fine_ones_do():
+    path = schedules.coarser(schedules.make("piecewise", 101), 4)
+    betas = path.at(torch.arange(path.num_temperatures + 1))
+    assert (betas[0], betas[-1], len(betas)) == (0, 1, 26)

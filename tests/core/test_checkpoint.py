@@ -1,0 +1,86 @@
+"""Checkpoints are whole or absent, and say so when they are hurt."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unibound import UniboundError, UsageError, checkpoint
+
+WEIGHTS = {"w": torch.arange(6.0).view(2, 3), "bits": torch.ones(2, dtype=torch.float64)}
+STATE: dict[str, Any] = {"epoch": 3, "rng": torch.get_rng_state(), "nested": {"lr": [0.1, None, True]}}
+
+
+def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+    saved = checkpoint.save(tmp_path, 7, WEIGHTS | {"view": WEIGHTS["w"].T}, STATE)
+    assert saved == checkpoint.newest(tmp_path)
+    weights, state = checkpoint.load_weights(saved), checkpoint.load_state(saved)
+    assert all(torch.equal(weights[name], value) for name, value in WEIGHTS.items())
+    assert torch.equal(weights["view"], WEIGHTS["w"].T)
+    assert weights["bits"].dtype == torch.float64
+    assert torch.equal(state.pop("rng"), STATE["rng"])
+    assert state == {"epoch": 3, "nested": {"lr": [0.1, None, True]}}
+
+
+def test_the_newest_two_stay(tmp_path: Path) -> None:
+    for number in (1, 2, 10, 9, 11):
+        checkpoint.save(tmp_path, number, WEIGHTS, STATE)
+    assert [path.name for path in checkpoint.finished(tmp_path)] == ["000010", "000011"]
+
+
+def test_only_its_own_folders_are_checkpoints(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, 1, WEIGHTS, STATE)
+    for name in ("9lives", "2024-01-01", "backup"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "000009").write_text("no folder")
+    for number in (2, 3, 4):
+        checkpoint.save(tmp_path, number, WEIGHTS, STATE)
+    assert checkpoint.newest(tmp_path).name == "000004"
+    assert {"9lives", "2024-01-01", "backup", "000009"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_no_checkpoint_is_an_error_that_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="holds no checkpoint"):
+        checkpoint.newest(tmp_path / "checkpoints")
+
+
+@pytest.mark.parametrize("step", ["save_file", "_flush"])
+def test_stopped_while_saving_leaves_the_last_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    checkpoint.save(tmp_path, 1, WEIGHTS, STATE)
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, step, stop)
+        with pytest.raises(KeyboardInterrupt):
+            checkpoint.save(tmp_path, 2, WEIGHTS, STATE)
+    assert checkpoint.newest(tmp_path).name == "000001"
+    checkpoint.save(tmp_path, 2, WEIGHTS, STATE)
+    assert checkpoint.newest(tmp_path).name == "000002"
+
+
+def test_what_cannot_be_written_is_one_line_with_a_cure(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").write_text("no folder")
+    with pytest.raises(UniboundError, match=r"cannot save .*000001 .*; make room, and go on with --resume"):
+        checkpoint.save(tmp_path / "checkpoints", 1, WEIGHTS, STATE)
+
+
+@given(st.sampled_from([checkpoint.WEIGHTS, checkpoint.STATE]), st.floats(0, 1), st.binary(max_size=200), st.booleans())
+def test_hurt_files_are_loaded_right_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, name: str, where: float, noise: bytes, cut: bool
+) -> None:
+    folder = checkpoint.save(tmp_path_factory.mktemp("hurt"), 1, WEIGHTS, {"epoch": 3})
+    whole = (folder / name).read_bytes()
+    at = int(where * len(whole))
+    (folder / name).write_bytes(whole[:at] + noise + (b"" if cut else whole[at + len(noise) :]))
+    load = checkpoint.load_weights if name == checkpoint.WEIGHTS else checkpoint.load_state
+    try:
+        loaded, refusal = load(folder), ""
+    except UsageError as error:
+        loaded, refusal = None, str(error)
+    assert isinstance(loaded, dict) or name in refusal
+    assert "\n" not in refusal

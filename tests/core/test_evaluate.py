@@ -1,0 +1,160 @@
+"""Evaluation in chunks: shared particles, bounded memory, and words that claim no more than is known."""
+
+import math
+
+import attrs
+import pytest
+import torch
+
+from unibound import LogZ, NormalizedPrior, ScaledPrior, UsageError
+from unibound.evaluate import Evaluation, evaluate, evaluate_all
+from unibound.memory import bytes_per_particle, parse_bytes
+from unibound.tails import pareto_tail_index
+from unibound.tally import Tally
+from unibound.testing.worlds import Table, World
+
+
+@pytest.fixture
+def world() -> World:
+    torch.manual_seed(0)
+    return World.of_bits(prior=Table((2,)))
+
+
+def exact(world: World) -> ScaledPrior:
+    return ScaledPrior(world.p.prior, LogZ(world.log_z().item()))
+
+
+def test_the_nll_is_that_of_the_world(world: World):
+    result = evaluate(world.joint, world.xs, num_particles=20_000, normalized=exact(world))
+    assert result.nll == pytest.approx(-world.log_prob().mean().item(), abs=0.01)
+    assert (result.side, result.of, result.nll_chains_stderr) == ("upper", "log p", 0.0)
+    assert result.gap == pytest.approx(0, abs=1e-3)
+    assert result.interval is not None
+    assert result.interval[0] < result.nll < result.interval[1]
+
+
+def test_its_expectation_is_the_bound_however_small_the_chunks(world: World):
+    # 5 particles, at most 2 of one datum at a time
+    memory, repeats = 2 * bytes_per_particle(world.joint, world.xs[:1]), 2000
+    x = world.xs.repeat(repeats, 1)
+    expected, results = -world.bound(5).mean().item(), []
+    for max_memory in (memory, 2**30):
+        torch.manual_seed(0)
+        some = x if max_memory > memory else x[:2000]
+        results.append(evaluate(world.joint, some, num_particles=5, normalized=exact(world), max_memory=max_memory))
+    for result in results:
+        assert result.nll == pytest.approx(expected, abs=0.03)
+        assert result.num_particles == 5
+    assert results[0].ess == pytest.approx(results[1].ess, abs=0.05)
+
+
+def test_the_gap_is_that_of_doubling_the_particles(world: World):
+    torch.manual_seed(0)
+    x = world.xs.repeat(4000, 1)
+    result = evaluate(world.joint, x, num_particles=4, normalized=exact(world))
+    expected = (world.bound(4) - world.bound(2)).mean().item()
+    assert result.gap == pytest.approx(expected, abs=0.005)
+
+
+def test_estimates_share_their_particles(world: World):
+    shifted = ScaledPrior(world.p.prior, LogZ(world.log_z().item() + 1))
+    first, second = evaluate_all(world.joint, world.xs, [exact(world), shifted], num_particles=300)
+    assert second.nll == pytest.approx(first.nll + 1, abs=1e-12)
+    assert second.ess == pytest.approx(first.ess)
+
+
+class Costly(NormalizedPrior):
+    """A correction that is asked for at few particles, and counts them."""
+
+    side, of, log_z, num_draws = "stochastic_lower", "log p_ann", None, 2
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world.p.prior)
+        self.asked, self.log_z_value = 0, world.log_z().item()
+
+    def log_correction(self, tau: torch.Tensor) -> torch.Tensor:
+        self.asked += tau.shape[0] * tau.shape[1]
+        return torch.full(tau.shape[:2], -self.log_z_value, dtype=torch.float64)
+
+
+def test_a_costly_correction_is_asked_for_at_few_particles(world: World):
+    costly = Costly(world)
+    cheap, dear = evaluate_all(world.joint, world.xs, [exact(world), costly], num_particles=500)
+    assert costly.asked == 2 * len(world.xs)
+    assert dear.nll == pytest.approx(cheap.nll, abs=1e-12)  # a constant correction is the same wherever it is asked
+    assert dear.nll_chains_stderr == pytest.approx(0, abs=1e-9)
+
+
+def test_particles_are_kept_in_proportion_to_their_weights():
+    log_w = torch.tensor([0.1, 0.2, 0.4, 0.3], dtype=torch.float64).log().unsqueeze(1).expand(-1, 20_000)
+    tau = torch.arange(4.0).view(4, 1, 1).expand(-1, 20_000, 1)
+    torch.manual_seed(0)
+    tally = Tally(Costly(World.of_bits(prior=Table((2,)))), 4)
+    tally.begin(torch.zeros(20_000, 1))
+    for chunk in (slice(0, 1), slice(1, 3), slice(3, 4)):
+        tally.add(tau[chunk], log_w[chunk])
+    counts = torch.bincount(tally.kept[0].flatten().long(), minlength=4) / 40_000
+    assert torch.allclose(counts, torch.tensor([0.1, 0.2, 0.4, 0.3]), atol=4.75 * 0.5 / 200)
+
+
+def result_of(log_z: LogZ | None, **changes: object) -> Evaluation:
+    plain = Evaluation(100.0, 0.5, 0.2, "upper", 50.0, 500, log_z, 1.0, gap=0.1)
+    return attrs.evolve(plain, **changes)
+
+
+def test_what_may_be_concluded():
+    assert "lies in [98.82, 100.98] nats with 95% confidence" in result_of(None).conclusion
+    assert "found every mode" in result_of(LogZ(3.0, 0.1, "stochastic_lower", 400, 500)).conclusion
+    upper = LogZ(3.0, 0.1, "stochastic_upper", 400, 500, opposite=LogZ(2.9, 0.1, "stochastic_lower", 400, 500))
+    assert "lies in" in result_of(upper).conclusion
+    assert "every mode" not in result_of(upper).conclusion
+    assert "Gibbs" in result_of(attrs.evolve(upper, heuristic=True)).conclusion
+    assert "no lower end: the bound still rises by 0.90" in result_of(None, gap=0.9).conclusion
+    assert "no lower end" in result_of(None, gap=None).conclusion
+    assert "no claim" in result_of(None, nll_stderr=math.nan).conclusion
+
+
+def test_a_collapsed_log_z_allows_no_claim():
+    result = result_of(LogZ(3.0, 0.1, "stochastic_lower", ess=12.0, num_chains=500))
+    assert result.interval is None
+    assert result.ceiling is None
+    assert result.conclusion.startswith("no claim: log Z is not to be trusted: 12.0 of 500 chains carry it")
+
+
+@pytest.mark.parametrize(("gap", "trusted"), [(0.9, False), (0.15, True), (-1.5, False)])
+def test_sides_that_contradict_each_other(gap: float, trusted: bool):
+    lower = LogZ(2.0, 0.01, "stochastic_lower", 400, 500)
+    upper = LogZ(2.0 + gap, 0.01, "stochastic_upper", 400, 500, opposite=lower)
+    assert upper.trustworthy is trusted
+    assert upper.gap == pytest.approx(gap)
+
+
+def test_bad_input(world: World):
+    with pytest.raises(UsageError, match="particles and data"):
+        evaluate(world.joint, world.xs, num_particles=0)
+    with pytest.raises(UsageError, match="particles and data"):
+        evaluate(world.joint, world.xs[:0], num_particles=5)
+    with pytest.raises(UsageError, match="does not hold one particle"):
+        evaluate(world.joint, world.xs, num_particles=5, max_memory=10)
+
+
+@pytest.mark.parametrize(("text", "expected"), [("500", 500), ("2GB", 2 * 10**9), ("1.5 MiB", 3 * 2**19), ("7k", None)])
+def test_amounts_of_memory(text: str, expected: int | None):
+    if expected is not None:
+        assert parse_bytes(text) == expected
+        return
+    with pytest.raises(UsageError, match="no amount of memory"):
+        parse_bytes(text)
+
+
+@pytest.mark.parametrize("index", [0.2, 0.5, 1.0])
+def test_tail_index_of_pareto_weights(index: float):
+    torch.manual_seed(0)
+    log_w = index * torch.distributions.Exponential(1.0).sample((4000, 50)).double()
+    assert pareto_tail_index(log_w).mean().item() == pytest.approx(index, abs=0.06)
+
+
+def test_tail_index_of_few_or_equal_weights():
+    assert pareto_tail_index(torch.zeros(10, 3)).isnan().all()
+    assert torch.equal(pareto_tail_index(torch.full((100, 3), -1e5)), torch.zeros(3).double())
+    assert pareto_tail_index(torch.randn(500, 3) * 1e-3).max() < 0.5

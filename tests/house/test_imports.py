@@ -1,0 +1,109 @@
+"""Who may import whom. The order is written once, here; the tests walk the syntax trees."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import unibound
+
+ROOT = Path(__file__).parents[2]
+CORE, PLUGINS = ROOT / "unibound", ROOT / "plugins" / "unibound_plugins"
+
+ORDER = """
+errors
+kernels tails
+checkpoint data distributions download joint likelihood weights
+checks estimator listing memory model partition pictures schedules
+annealing diagnose hookspecs tally
+certify evaluate registry
+certify_joint rbm_file settings skeleton testing
+convert examine train
+build layers
+flags matrix run
+console
+report
+cli
+"""
+"""A module imports only from lines above its own; `unibound` itself comes after `run`."""
+
+PUBLIC = {"annealing", "data", "distributions", "download", "kernels", "listing", "partition", "schedules", "weights"}
+"""What a plugin may import, beside the names in `unibound.__all__`."""
+
+ONLY_IN = {"triton": "unibound/kernels/fused.py", "numba": "unibound/kernels/compiled.py"}
+
+
+def modules(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.py"))
+
+
+def label(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and dotted name of everything a file imports, `from a import b` as a.b."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{label(path)}:{node.lineno}: relative import; write the full name"
+            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+
+
+RANK = {name: rank for rank, line in enumerate(ORDER.split("\n")) for name in line.split()}
+
+
+def part(path: Path) -> str:
+    """The first name below `unibound` of a file."""
+    return path.relative_to(CORE).parts[0].removesuffix(".py")
+
+
+def test_every_module_has_a_place_in_the_order() -> None:
+    found = {part(path) for path in modules(CORE)} - {"__init__"}
+    assert found == RANK.keys(), f"put {found ^ RANK.keys()} into (or out of) ORDER"
+
+
+@pytest.mark.parametrize("path", [path for path in modules(CORE) if path != CORE / "__init__.py"], ids=label)
+def test_core_imports_downwards(path: Path) -> None:
+    own = part(path)
+    for line, name in imports(path):
+        where = f"{label(path)}:{line}: {own} imports {name}"
+        assert not name.startswith(("unibound_plugins", "plugins")), f"{where}, but the core knows no plugin"
+        if name == "unibound" or (name.startswith("unibound.") and name.split(".")[1] not in RANK):
+            assert RANK[own] > RANK["run"], f"{where}; import from the module that defines it"
+        elif name.startswith("unibound."):
+            other = name.split(".")[1]
+            assert other == own or RANK[other] < RANK[own], f"{where}, which is not below it"
+
+
+@pytest.mark.parametrize("path", modules(PLUGINS), ids=label)
+def test_plugins_import_public_names_only(path: Path) -> None:
+    for line, name in imports(path):
+        where = f"{label(path)}:{line}: imports {name}"
+        assert not name.startswith(("unibound_plugins", "plugins")), f"{where}; move what plugins share into the core"
+        if name.startswith("unibound."):
+            first = name.split(".")[1]
+            assert first in PUBLIC or first in unibound.__all__, f"{where}, which is not public"
+
+
+@pytest.mark.parametrize("path", [*modules(CORE), *modules(PLUGINS)], ids=label)
+def test_compilers_are_imported_where_they_are_used(path: Path) -> None:
+    for line, name in imports(path):
+        place = ONLY_IN.get(name.split(".")[0])
+        assert place in (None, label(path)), f"{label(path)}:{line}: imports {name}; only {place} may"
+
+
+def test_nobody_imports_plugins_by_their_folder() -> None:
+    """`plugins.unibound_plugins` also imports in a checkout, and gives a second copy of every class."""
+    folders = [ROOT / name for name in ("unibound", "plugins", "tests", "benches", "docs", "examples")]
+    for path in (path for folder in folders for path in modules(folder)):
+        for line, name in imports(path):
+            assert not name.startswith("plugins."), f"{label(path)}:{line}: write unibound_plugins"
+
+
+def test_public_names_are_all_there() -> None:
+    assert sorted(unibound.__all__) == unibound.__all__, "sort __all__"
+    missing = [name for name in unibound.__all__ if not hasattr(unibound, name)]
+    assert not missing

@@ -1,0 +1,163 @@
+"""AIS: its expectation by enumeration of every path, its schedules, and what it refuses."""
+
+import json
+import math
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from annealed import Scripted, Worked, expected_log_mean, missed, random_rbm
+from unibound_plugins.partition.ais import AIS
+from unibound_plugins.priors.rbm import RBM
+
+from unibound import LogZ, UsageError, annealing, listing, schedules
+from unibound.testing.worlds import Rates, scatter
+from unibound.weights import log_mean_exp
+
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "11_ais_trajectories.json").read_text())
+
+
+def test_the_expected_weight_is_the_ratio_of_partition_functions():
+    worked = Worked()
+    assert worked.probability.sum().item() == pytest.approx(1, abs=1e-12)
+    mean = (worked.probability * worked.log_w.exp()).sum().log().item()
+    assert mean == pytest.approx(worked.log_ratio, abs=1e-12)
+
+
+def test_chains_and_their_reverse_are_weighed_as_their_paths_are():
+    prior = scatter(Scripted((2,)), 3)
+    path = torch.randint(2, (4, 50, 2), generator=torch.Generator().manual_seed(0)).double()
+    betas = torch.tensor([0.0, 0.3, 0.7, 1.0], dtype=torch.float64)
+    log_w = annealing.path_log_weight(prior, path, betas)
+    prior.play(path[1:])
+    assert torch.allclose(prior.anneal(path[0], betas)[1], log_w)
+    prior.play(path[:-1].flip(0))
+    assert torch.allclose(prior.anneal(path[-1], betas.flip(0))[1], -log_w)
+
+
+def test_the_estimate_errs_low_and_less_so_with_more_chains():
+    worked = Worked()
+    means = [expected_log_mean(worked.probability, worked.log_w, chains) for chains in (1, 2, 3)]
+    assert means[0] < means[1] < means[2] < worked.log_ratio
+
+
+@pytest.mark.parametrize("item", GOLDEN["items"], ids=lambda item: item["name"])
+def test_weights_of_given_paths(item: dict):
+    given = {name: torch.tensor(value, dtype=torch.float64) for name, value in item["input"]["rbm"].items()}
+    rbm = RBM.from_weights(given["W"], given["b"], given["c"]).double()
+    rbm.load_state_dict({"weight": given["W"], "visible_bias": given["b"], "hidden_bias": given["c"]}, strict=False)
+    rbm.base_bias.copy_(torch.tensor(item["input"]["base_visible_bias"], dtype=torch.float64))
+    path, betas = (torch.tensor(item["input"][name], dtype=torch.float64) for name in ("v", "betas"))
+    log_w = annealing.path_log_weight(rbm, path, betas).item()
+    expected, near = item["expected"], {"abs": 1e-10, "rel": 1e-10}
+    assert log_w == pytest.approx(expected["ais_log_weight"], **near)
+    assert rbm.base_log_z() + log_w == pytest.approx(expected["ais_log_Z_hat"], **near)
+    log_p_hat = -rbm.free_energy(path[-1]).item() - rbm.base_log_z() - log_w
+    assert log_p_hat == pytest.approx(expected["raise_log_phat_of_last_v"], **near)
+
+
+@pytest.mark.parametrize("schedule", schedules.NAMES)
+def test_log_z_within_its_error_whatever_the_schedule(schedule: str):
+    rbm = random_rbm(0)
+    log_z = AIS(num_chains=300, num_temperatures=150, schedule=schedule).fit(rbm).log_z
+    assert log_z is not None
+    assert log_z.side == "stochastic_lower"
+    assert abs(log_z.value - listing.log_sum(rbm)) < 4.75 * log_z.stderr
+    assert log_z.trustworthy
+
+
+def test_the_piecewise_schedule_is_that_of_the_paper():
+    path = schedules.make("piecewise")
+    betas = path.at(torch.arange(path.num_temperatures + 1))
+    steps = [torch.arange(n).double() for n in (500, 4000, 10001)]
+    assert path.num_temperatures == 14_500
+    assert torch.allclose(betas, torch.cat([steps[0] / 1e3, 0.5 + steps[1] / 1e4, 0.9 + steps[2] / 1e5]), atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["linear", "piecewise", "sigmoid"])
+@pytest.mark.parametrize("total", [1, 2, 7, 100, 2345])
+def test_schedules_rise_from_0_to_1_in_blocks_that_join(name: str, total: int):
+    path = schedules.make(name, total)
+    whole = path.at(torch.arange(total + 1))
+    assert whole[0] == 0
+    assert whole[-1] == 1
+    assert (whole.diff() > 0).all()
+    for falling, expected in ((False, whole), (True, whole.flip(0))):
+        blocks = list(path.blocks(falling=falling))
+        assert max(map(len, blocks)) <= schedules.BLOCK + 1
+        assert all(before[-1] == after[0] for before, after in pairwise(blocks))
+        assert torch.equal(torch.cat([blocks[0][:1], *(block[1:] for block in blocks)]), expected)
+
+
+def test_the_adaptive_schedule_spreads_the_loss_of_sample_size():
+    rbm, losses = random_rbm(1, 8, 6, scale=2.0), {}
+    for name in ("linear", "adaptive"):
+        torch.manual_seed(0)
+        path = schedules.make(name, 50, rbm)
+        tau, loss = rbm.base_sample(2000), []
+        for betas in path.blocks(size=1):
+            tau, log_w = rbm.anneal(tau, betas)
+            loss.append(1 - math.exp(2 * log_mean_exp(log_w).item() - log_mean_exp(2 * log_w).item()))
+        losses[name] = torch.tensor(loss)
+    assert losses["adaptive"].max() < 0.5 * losses["linear"].max()
+    assert losses["adaptive"].max() < 4 * losses["adaptive"].mean()
+
+
+def test_chains_are_added_until_the_error_is_small_enough():
+    rbm = random_rbm(2)
+    log_z = AIS(num_chains=20, num_temperatures=20, target_stderr=0.02).fit(rbm).log_z
+    assert log_z is not None
+    assert log_z.stderr <= 0.02
+    assert log_z.num_chains is not None
+    assert log_z.num_chains > 20
+
+
+def test_collapsed_weights_are_not_trusted():
+    rbm = random_rbm(3, 30, 30, scale=2.0)
+    log_z = AIS(num_chains=200, num_temperatures=2).fit(rbm).log_z
+    assert log_z is not None
+    assert not log_z.trustworthy
+    assert "of 200 chains carry it" in (log_z.trouble or "")
+
+
+def test_fewer_than_5_percent_of_the_chains():
+    assert LogZ(1.0, 0.1, "stochastic_lower", ess=5.0, num_chains=100).trustworthy
+    assert not LogZ(1.0, 0.1, "stochastic_lower", ess=4.9, num_chains=100).trustworthy
+    assert not LogZ(1.0, 0.1, "stochastic_lower", ess=math.nan, num_chains=100).trustworthy
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"num_chains": 0}, "num_chains"),
+        ({"num_temperatures": 0}, "num_temperatures"),
+        ({"schedule": "cubic"}, "schedule"),
+        ({"betas": (0.0, 0.5)}, "from 0 to 1"),
+        ({"betas": (0.0, 0.5, 0.5, 1.0)}, "from 0 to 1"),
+        ({"betas": (0.1, 1.0)}, "from 0 to 1"),
+        ({"betas": (0.0, math.nan, 1.0)}, "from 0 to 1"),
+    ],
+)
+def test_bad_settings(settings: dict, words: str):
+    with pytest.raises(UsageError, match=words):
+        AIS(**settings).fit(random_rbm(0))
+
+
+def test_a_prior_without_energy():
+    with pytest.raises(UsageError, match="EnergyPrior"):
+        AIS().fit(Rates((3,)))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e38])
+def test_weights_that_overflowed(value: float):
+    rbm = random_rbm(0)
+    rbm.weight.data[0] = value
+    with pytest.raises(UsageError, match="not finite"):
+        AIS(num_chains=10, num_temperatures=10).fit(rbm)
+
+
+@pytest.mark.parametrize("count", [12, pytest.param(200, marks=pytest.mark.slow)])
+def test_the_interval_holds_log_z(count: int):
+    # At most this many misses of `count` intervals of 95%, but once in a thousand times; 93% for 200.
+    assert missed(AIS(), count) <= {12: 4, 200: 14}[count]

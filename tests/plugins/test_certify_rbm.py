@@ -1,0 +1,159 @@
+"""`unibound certify` on anybody's RBM: files in, a certificate or a refusal out."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from annealed import random_rbm
+from unibound_plugins.priors.rbm import RBM
+
+from unibound import listing
+from unibound.certify import certify
+from unibound.cli import main
+
+FOLDER = os.environ.get("UNIBOUND_DATA_DIR")
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path, RBM]:
+    """An RBM of 16 visible and 6 hidden units, and bits drawn from it."""
+    monkeypatch.setattr(sys, "argv", ["unibound"])
+    torch.manual_seed(0)
+    rbm = random_rbm(3, 16, 6)
+    arrays = (parameter.detach().numpy() for parameter in (rbm.weight, rbm.visible_bias, rbm.hidden_bias))
+    np.savez(tmp_path / "rbm.npz", **dict(zip(("W", "vbias", "hbias"), arrays, strict=True)))
+    np.savez(tmp_path / "data.npz", test=listing.draw(rbm, 300).numpy().astype(np.uint8))
+    return tmp_path / "rbm.npz", tmp_path / "data.npz", rbm
+
+
+def call(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    code = 0
+    try:
+        main(["certify", *map(str, words)])
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 0
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_a_certificate(files: tuple[Path, Path, RBM], capsys: pytest.CaptureFixture[str]):
+    rbm, data, prior = files
+    code, out, _ = call(capsys, "--rbm", rbm, "--data", data, "--temperatures", 300, "--json")
+    found = json.loads(out)
+    assert (code, found["verdict"]) == (0, "certified")
+    assert found["log_z_low"] < listing.log_sum(prior) < found["log_z_high"]
+    assert found["test_ll_low"] < found["test_ll"] < found["test_ll_high"]
+    assert {row["name"] for row in found["evidence"]} == {"forward AIS", "reverse AIS", "base rates", "RAISE", "CSL"}
+
+
+def test_it_prints_what_is_proof_and_what_is_check(
+    files: tuple[Path, Path, RBM], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("COLUMNS", "200")
+    rbm, data, _ = files
+    code, out, _ = call(capsys, "--rbm", rbm, "--data", data, "--temperatures", 100)
+    assert code == 0
+    for words in ("certified", "proof", "check", "with 95% confidence", "Markov", "log p_ann"):
+        assert words in out
+
+
+def test_a_refusal(files: tuple[Path, Path, RBM], capsys: pytest.CaptureFixture[str]):
+    rbm, data, _ = files
+    test = np.load(data)["test"].reshape(-1, 4, 4).transpose(0, 2, 1)
+    np.savez(data, test=test)
+    code, out, err = call(capsys, "--rbm", rbm, "--data", data, "--temperatures", 100, "--json")
+    found = json.loads(out)
+    assert (code, found["verdict"], found["test_ll"]) == (1, "refused", None)
+    assert "transposed" in found["reasons"][0]
+    assert "refused to certify" in err
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"vbias": np.zeros(3)}, "do not fit"),
+        ({"W": np.zeros((6, 16))}, "transpose W"),
+        ({"W": np.full((16, 6), np.nan)}, "overflowed"),
+        ({"hbias": None}, "no array 'hbias'"),
+    ],
+)
+def test_weights_that_cannot_be_read(
+    files: tuple[Path, Path, RBM], capsys: pytest.CaptureFixture[str], arrays: dict, words: str
+):
+    rbm, data, _ = files
+    kept = {name: value for name, value in (dict(np.load(rbm)) | arrays).items() if value is not None}
+    np.savez(rbm, **kept)
+    code, _, err = call(capsys, "--rbm", rbm, "--data", data)
+    assert code == 2
+    assert words in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--base", "noise"), "unknown base"),
+        (("--num-chains", "0"), "chain"),
+        (("--temperatures", "0"), "num_temperatures"),
+        (("--temperatures", "steep"), "unknown schedule"),
+        (("--threads", "0"), "--threads"),
+    ],
+)
+def test_options_that_make_no_sense(
+    files: tuple[Path, Path, RBM], capsys: pytest.CaptureFixture[str], options: tuple[str, ...], words: str
+):
+    rbm, data, _ = files
+    code, _, err = call(capsys, "--rbm", rbm, "--data", data, *options)
+    assert code == 2
+    assert words in err
+
+
+def test_files_that_are_none(tmp_path: Path, files: tuple[Path, Path, RBM], capsys: pytest.CaptureFixture[str]):
+    rbm, data, _ = files
+    (tmp_path / "broken.npz").write_text("no archive")
+    for words in (("--rbm", rbm), ("--rbm", tmp_path / "broken.npz", "--data", data), ("--rbm", rbm, "--data", "none")):
+        assert call(capsys, *words)[0] == 2
+    np.savez(data, train=np.zeros((3, 16)))
+    assert "no array 'test'" in call(capsys, "--rbm", rbm, "--data", data)[2]
+
+
+@pytest.fixture(scope="module")
+def published() -> tuple[RBM, dict[str, torch.Tensor]]:
+    """The 784 x 500 machine of Salakhutdinov and Murray (2008), and the images it was trained on, column-major."""
+    if FOLDER is None:
+        pytest.skip("UNIBOUND_DATA_DIR names no folder with the published weights and binarized MNIST")
+    weights, images = (np.load(Path(FOLDER) / name) for name in ("sm2008_cd25_500.npz", "binarized_mnist.npz"))
+    rbm = RBM.from_weights(*(torch.from_numpy(weights[name]) for name in ("W", "vbias", "hbias")))
+    bits = {name: np.unpackbits(images[name], axis=1, count=784).reshape(-1, 28, 28) for name in ("train", "test")}
+    return rbm, {name: torch.from_numpy(x.transpose(0, 2, 1).astype(np.float32)) for name, x in bits.items()}
+
+
+def test_the_published_machine_on_upright_images(published: tuple[RBM, dict[str, torch.Tensor]]):
+    rbm, images = published
+    found = certify(rbm, images["test"][:500].mT.contiguous())
+    assert found.verdict == "refused"
+    assert "transposed pixels" in found.reasons[0]
+
+
+def test_the_published_machine_from_a_uniform_base(published: tuple[RBM, dict[str, torch.Tensor]]):
+    rbm, images = published
+    few = {"num_chains": 20, "temperatures": 200, "num_steps": 50}
+    found = certify(rbm, images["test"][:500], base="uniform", **few)
+    assert found.verdict == "refused"
+    assert "fair coins" in found.reasons[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_the_published_machine(published: tuple[RBM, dict[str, torch.Tensor]]):
+    rbm, images = published
+    found = certify(rbm, images["test"], train=images["train"])
+    assert found.verdict == "certified"
+    assert found.log_z == pytest.approx(451.28, abs=0.4)
+    assert found.test_ll == pytest.approx(-86.34, abs=0.4)
+    raised = next(row for row in found.evidence if row.name == "RAISE")
+    assert -0.6 < raised.value - float(raised.note.rsplit(" ", 1)[1]) < 0.2

@@ -1,0 +1,114 @@
+"""The exam of a likelihood: the distribution it makes of numbers is one."""
+
+import math
+from collections.abc import Callable
+
+import attrs
+import torch
+from torch import Tensor
+
+from unibound.likelihood import Likelihood
+from unibound.testing.verdict import TOLERANCE, demand, gap, mean_and_error
+from unibound.testing.worlds import all_bits
+
+
+@attrs.frozen(eq=False)
+class Subject:
+    """A likelihood, with its settings as they are by default."""
+
+    likelihood: Likelihood
+
+    @classmethod
+    def of(cls, plugin: Likelihood | Callable[[], Likelihood]) -> "Subject":
+        """Prepare a likelihood, or what makes one when called."""
+        return cls(plugin if isinstance(plugin, Likelihood) else plugin())
+
+    def outputs(self, *shape: int, event: tuple[int, ...] = (), dtype: torch.dtype = torch.float64) -> Tensor:
+        """Outputs of a network [*shape, num_outputs, *event]."""
+        return torch.randn(*shape, self.likelihood.num_outputs, *event, dtype=dtype, requires_grad=True)
+
+
+def shapes_and_dtypes(subject: Subject) -> str:
+    """Outputs [..., num_outputs, *X] make a distribution of batch shape [...] and event shape [*X]."""
+    for event in ((3,), (2, 1, 3)):
+        for dtype in (torch.float32, torch.float64):
+            made = subject.likelihood(subject.outputs(5, 4, event=event, dtype=dtype), len(event))
+            shapes = f"batch {list(made.batch_shape)} and event {list(made.event_shape)}"
+            right = made.batch_shape == (5, 4) and made.event_shape == event
+            demand(right, f"outputs [5, 4, {subject.likelihood.num_outputs}, *{list(event)}] made {shapes}")
+            x = made.sample((2,))
+            demand(x.shape == (2, 5, 4, *event), f"sample((2,)) has shape {list(x.shape)}")
+            demand(x.dtype == dtype, f"sample is {x.dtype} for outputs in {dtype}")
+            demand(not x.requires_grad, "sample carries a gradient")
+            log_p = made.log_prob(x)
+            demand(log_p.shape == (2, 5, 4), f"log_prob of [2, 5, 4, *X] has shape {list(log_p.shape)}")
+            demand(log_p.dtype == dtype, f"log_prob is {log_p.dtype} for outputs in {dtype}")
+            demand(made.mean.shape == (5, 4, *event), f"mean has shape {list(made.mean.shape)}")
+    return "batch and event shapes, float32 and float64"
+
+
+def sums_to_one(subject: Subject) -> str:
+    """exp(log_prob) sums, or integrates, to one over its support."""
+    support = subject.likelihood.support
+    if support == "bits":
+        made = subject.likelihood(subject.outputs(4, event=(3,)), 1)
+        total = made.log_prob(all_bits((3,)).unsqueeze(1)).logsumexp(0)  # [4]
+        tolerance = TOLERANCE
+    elif support == "reals":
+        made = subject.likelihood(subject.outputs(4, event=(1,)), 1)
+        steps = torch.linspace(-18, 18, 40_001, dtype=torch.float64)
+        log_p = made.log_prob(steps.sinh().view(-1, 1, 1)) + steps.cosh().log().unsqueeze(1)
+        total = (log_p + math.log(36 / 40_000)).logsumexp(0)
+        tolerance = 1e-6
+    else:
+        return "does not apply: levels are not listed"
+    off = total.abs().max().item()
+    demand(off <= tolerance, f"the log of the sum is {total.tolist()}, not 0; is a normalizer missing?")
+    return f"log of the sum within {off:.1e} of 0"
+
+
+def draws_have_the_mean(subject: Subject) -> str:
+    """The mean of draws is `mean`, and draws lie in the support."""
+    made = subject.likelihood(subject.outputs(3, event=(2,)), 1)
+    x = made.sample((20_000,))
+    if subject.likelihood.support == "bits":
+        demand(bool(((x == 0) | (x == 1)).all()), "draws of bits are neither 0 nor 1")
+    worst = 0.0
+    for draws, expected in zip(x.flatten(1).T, made.mean.flatten(), strict=True):
+        mean, error = mean_and_error(draws)
+        worst = max(worst, abs(mean - expected.item()) / error)
+    demand(worst <= 5, f"the mean of draws is {worst:.1f} standard errors off `mean`")
+    return f"within {worst:.1f} standard errors"
+
+
+def gradients_are_finite(subject: Subject) -> str:
+    """log_prob and its gradient stay finite for outputs as large as a hundred, in float32."""
+    for scale in (1.0, 10.0, 100.0):
+        outputs = scale * subject.outputs(50, event=(3,), dtype=torch.float32)
+        made = subject.likelihood(outputs, 1)
+        x = subject.likelihood(subject.outputs(50, event=(3,), dtype=torch.float32), 1).sample()
+        log_p = made.log_prob(x)
+        (slope,) = torch.autograd.grad(log_p.sum(), outputs)
+        demand(bool(log_p.isfinite().all()), f"log_prob is not finite for outputs of size {scale:.0f}")
+        demand(bool(slope.isfinite().all()), f"the gradient is not finite for outputs of size {scale:.0f}")
+        demand(bool((slope != 0).any()), "no gradient reaches the outputs")
+    return "finite up to 100"
+
+
+def reparameterized_or_not(subject: Subject) -> str:
+    """has_rsample is true: gradients reach the outputs through rsample, which draws what sample draws."""
+    outputs = subject.outputs(4, event=(3,))
+    made = subject.likelihood(outputs, 1)
+    if not made.has_rsample:
+        return "does not apply: has_rsample is false"
+    (slope,) = torch.autograd.grad(made.rsample((7,)).sum(), outputs, allow_unused=True)
+    demand(slope is not None and bool((slope != 0).any()), "rsample carries no gradient to the outputs")
+    torch.manual_seed(3)
+    first = made.sample((2,))
+    torch.manual_seed(3)
+    off = gap(made.rsample((2,)), first)
+    demand(off <= TOLERANCE, f"rsample and sample differ by {off:.3g} under one seed")
+    return "gradients flow through rsample"
+
+
+LAWS = (shapes_and_dtypes, sums_to_one, draws_have_the_mean, gradients_are_finite, reparameterized_or_not)

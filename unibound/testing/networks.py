@@ -1,0 +1,66 @@
+"""The networks of the worlds, as small as they can be without a symmetry."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, Independent, Normal
+
+from unibound.distributions import Bits
+from unibound.joint import Generator, Inference
+
+
+class Perceptron(nn.Sequential):
+    """Two linear layers with a bend between them, so that no gradient is linear in a weight."""
+
+    def __init__(self, fan_in: int, fan_out: int) -> None:
+        super().__init__(nn.Linear(fan_in, 4), nn.Tanh(), nn.Linear(4, fan_out))
+
+
+class BitInference(Inference):
+    """q(tau | x) over independent bits."""
+
+    def __init__(self, x_size: int, tau_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.network = Perceptron(x_size, math.prod(tau_shape))
+        self.tau_shape = tau_shape
+
+    def forward(self, x: Tensor) -> Distribution:
+        return Bits(self.network(x).view(*x.shape[:-1], *self.tau_shape), len(self.tau_shape))
+
+
+class BitGenerator(Generator):
+    """p(x | tau) over independent bits."""
+
+    def __init__(self, tau_size: int, x_size: int) -> None:
+        super().__init__()
+        self.network = Perceptron(tau_size, x_size)
+
+    def forward(self, tau: Tensor) -> Distribution:
+        return Bits(self.network(tau))
+
+
+class LinearInference(Inference):
+    """q(tau | x) normal, its mean linear in x."""
+
+    def __init__(self, x_size: int, tau_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.mean = nn.Linear(x_size, math.prod(tau_shape))
+        self.log_scale = nn.Parameter(torch.zeros(tau_shape))
+
+    def forward(self, x: Tensor) -> Distribution:
+        mean = self.mean(x).view(*x.shape[:-1], *self.log_scale.shape)
+        return Independent(Normal(mean, self.log_scale.exp().expand_as(mean)), self.log_scale.dim())
+
+
+class LinearGenerator(Generator):
+    """p(x | tau) normal, its mean linear in tau: with a normal prior, p(x) is known in closed form."""
+
+    def __init__(self, tau_size: int, x_size: int) -> None:
+        super().__init__()
+        self.mean = nn.Linear(tau_size, x_size)
+        self.log_scale = nn.Parameter(torch.zeros(x_size))
+
+    def forward(self, tau: Tensor) -> Distribution:
+        mean = self.mean(tau)
+        return Independent(Normal(mean, self.log_scale.exp().expand_as(mean)), 1)
