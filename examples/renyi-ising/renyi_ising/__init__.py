@@ -1,0 +1,1 @@
+"""A bound and a prior that unibound does not have."""
