@@ -101,20 +101,6 @@ def log_p_ann(prior: EnergyPrior, tau: Tensor, schedule: Schedule, num_chains: i
     return torch.cat(log_r) - prior.base_log_z()
 
 
-def estimate(
-    prior: EnergyPrior, schedule: Schedule, num_chains: int, target_stderr: float = 0.0, max_chains: int = 100_000
-) -> LogZ:
-    """log Z by forward chains, num_chains at a time until its standard error is as small as is asked for.
-
-    Stopping looks at the error bar, never at the estimate; a target of 0 is met by the first batch.
-    """
-    log_w = forward(prior, num_chains, schedule)[1]
-    while target_stderr > 0 and lower_bound(prior, log_w).stderr > target_stderr and len(log_w) < max_chains:
-        more = min(num_chains, max_chains - len(log_w))
-        log_w = torch.cat([log_w, forward(prior, more, schedule)[1]])
-    return lower_bound(prior, log_w)
-
-
 class RaisedPrior(NormalizedPrior):
     """p_ann(tau), the distribution in which annealed chains end, estimated from below by reverse chains.
 

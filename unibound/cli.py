@@ -1,22 +1,19 @@
 """The command line: parse, call, print. Exit codes: 0 ok, 1 failed, 2 usage, 3 not finite, 130 interrupted."""
 
 import gc
-import inspect
 import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
-import attrs
 import cyclopts
 from cyclopts import App, Parameter
 
 import unibound
-from unibound import layers, pictures
+from unibound import layers, pictures, plugin_commands
 from unibound.errors import UniboundError, UsageError
-from unibound.flags import accept_settings, describe
+from unibound.flags import accept_settings
 from unibound.layers import Layer
-from unibound.registry import did_you_mean, registries, settings_class
 
 # What torch has imported is here to stay; looking through it for garbage takes longer than most commands.
 gc.freeze()
@@ -69,6 +66,9 @@ def evaluate(
     partition: str | None = None,
     num_chains: int | None = None,
     num_temperatures: int | None = None,
+    target_stderr: float | None = None,
+    num_processes: int | None = None,
+    state: str | None = None,
     split: str = "test",
     max_memory: str = "1GiB",
     json: Annotated[bool, Parameter(negative=())] = False,
@@ -81,6 +81,9 @@ def evaluate(
         partition: how log Z is found, one or several: ais,raise,bdmc; as in the run by default.
         num_chains: annealing chains, for every such estimator.
         num_temperatures: annealing temperatures, for every such estimator.
+        target_stderr: standard error of log Z, in nats, until which ais adds chains.
+        num_processes: processes that share the chains of ais.
+        state: file that keeps the finished chains of ais, so that an interrupted evaluation goes on.
         split: train, valid or test.
         max_memory: of the particles held at once, in bytes or as 500MB or 2GB.
         json: print one JSON document on stdout, and everything else on stderr.
@@ -93,7 +96,11 @@ def evaluate(
     if split not in ("train", "valid", "test"):
         raise UsageError(f"--split must be train, valid or test, not {split!r}")
     memory, opened = parse_bytes(max_memory), unibound.Run.open(run)
-    chosen = report.partitions(opened, partition, num_chains=num_chains, num_temperatures=num_temperatures)
+    overrides = {
+        "num_chains": num_chains, "num_temperatures": num_temperatures, "target_stderr": target_stderr,
+        "num_processes": num_processes, "state": state,
+    }  # fmt: skip
+    chosen = report.partitions(opened, partition, **overrides)
     report.evaluate(opened, split, num_particles, chosen, memory, as_json=json)
 
 
@@ -185,59 +192,6 @@ def sample(run: Path, *, count: int = 100, out: Path | None = None) -> None:
     print(path)
 
 
-@app.command(name="list")
-def list_plugins(
-    *, matrix: Annotated[bool, Parameter(negative=())] = False, json: Annotated[bool, Parameter(negative=())] = False
-) -> None:
-    """List every plugin installed, by kind, with the distribution it comes from.
-
-    Args:
-        matrix: instead, which estimators go with which priors and models, and why the others do not.
-        json: print one JSON document.
-    """
-    if matrix:
-        from unibound.matrix import cells, show
-
-        found = list(cells())
-        _print_json([attrs.asdict(cell) for cell in found]) if json else show(found)
-        return
-    if json:
-        _print_json(
-            [
-                {"kind": kind, "name": name, "about": _headline(cls), "from": registry.owner(name)}
-                for kind, registry in registries().items()
-                for name, cls in registry.items()
-            ]
-        )
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for column in ("kind", "name", "", "from"):
-        table.add_column(column, style="bold" if column == "name" else None)
-    for kind, registry in registries().items():
-        for name, cls in registry.items():
-            table.add_row(kind, name, _headline(cls), registry.owner(name))
-    Console().print(table)
-
-
-@app.command
-def check(package: str, *, json: Annotated[bool, Parameter(negative=())] = False) -> None:
-    """Sit the plugins of a package through the exam, and print law by law what held, with the numbers.
-
-    The exit code is 0 if every law held, 1 if one failed, 2 if there is nothing to examine.
-
-    Args:
-        package: an installed distribution, a package or module that can be imported, or a Python file.
-        json: print one JSON document.
-    """
-    from unibound import examine
-
-    if not examine.check(package, as_json=json):
-        sys.exit(1)
-
-
 @app.command
 @accept_settings
 def compare(
@@ -273,59 +227,10 @@ def compare(
     compare_report.compare(estimators, num_particles, seeds, found, out, as_json=json)
 
 
-@app.command
-def new(name: str, *, dir: Path = Path(".")) -> None:
-    """Write the skeleton of a plugin distribution: an estimator, a prior, and tests that sit both through the exam.
-
-    Args:
-        name: of the distribution, and of the new folder.
-        dir: where the folder is made.
-    """
-    from unibound import skeleton
-
-    folder, package = skeleton.new(name, dir)
-    print(f"{folder} is ready; next:\n")
-    print(f"    pip install -e '{folder}[test]'")
-    print(f"    pytest {folder}")
-    print(f"    unibound check {name}")
-    print(f"    unibound run --estimator {package}_loo --prior {package}_mixture")
-
-
-@app.command
-def show(name: str) -> None:
-    """Show what a plugin is, its settings and defaults, its paper, and what it needs.
-
-    Args:
-        name: a plugin's name, as `unibound list` prints it.
-    """
-    found = [(kind, registry[name]) for kind, registry in registries().items() if name in registry]
-    if not found:
-        known = [name for registry in registries().values() for name in registry]
-        raise UsageError(f"unknown plugin {name!r}; {did_you_mean(name, known)}")
-    for kind, cls in found:
-        text = inspect.getdoc(cls) or ""
-        about, _, source = text.partition("\nSource:")
-        print(f"{name} ({kind}, from {registries()[kind].owner(name)})\n")
-        print(about.partition("\nArgs:")[0].strip() + "\n")
-        texts, fields = describe(cls), attrs.fields(settings_class(cls))
-        for field in fields:
-            flag = f"{'partition' if kind == 'partition_estimator' else kind}.{field.name}".replace("_", "-")
-            print(f"  --{flag} = {field.default}   {texts.get(field.name, '')}")
-        if needs := getattr(cls, "needs", None):
-            print(f"\nNeeds: {needs}")
-        if source:
-            print(f"\nSource: {' '.join(source.split())}")
-        print()
-
-
-def _print_json(document: object) -> None:
-    import json
-
-    print(json.dumps(document))
-
-
-def _headline(cls: type) -> str:
-    return (inspect.getdoc(cls) or "").partition("\n")[0]
+app.command(plugin_commands.list_plugins, name="list")
+app.command(plugin_commands.show)
+app.command(plugin_commands.check)
+app.command(plugin_commands.new)
 
 
 def main(arguments: list[str] | None = None) -> None:

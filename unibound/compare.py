@@ -12,8 +12,9 @@ import attrs
 import torch
 
 from unibound import layers
+from unibound.diagnose import gradient_noise
 from unibound.errors import UsageError
-from unibound.gradients import bias, noise
+from unibound.gradients import bias
 from unibound.layers import Layer
 from unibound.registry import did_you_mean, registries, settings_class
 from unibound.run import METRICS, RESOLVED, Run, write_text
@@ -125,7 +126,7 @@ def measure(run: Run) -> dict[str, Any]:
     x = run.splits.train[: settings.batch_size]
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
-        spread = noise(run.joint, estimator, x, REPEATS)
+        noise = gradient_noise(run.joint, estimator, x, REPEATS)
         offsets = bias(run.joint, estimator, run.splits.train)
         bound = _own_bound(run)
     log_z = 0.0 if evaluation.log_z is None else evaluation.log_z.value
@@ -135,7 +136,11 @@ def measure(run: Run) -> dict[str, Any]:
         "nll_side": evaluation.side,
         "bound": None if bound is None else bound - log_z,
         "seconds_per_step": statistics.median(line["seconds"] for line in lines) / steps,
-        "gradient": {group: {"variance": found.variance, "snr": found.snr} for group, found in spread.items()},
+        "gradient": {
+            group: {"variance": found.variance, "snr": found.signal_to_noise}
+            for group, found in noise.items()
+            if group != "auxiliary"
+        },
         "bias": offsets,
     }
 

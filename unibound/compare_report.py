@@ -99,6 +99,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> list[Path]:
     """Draw the comparison, if matplotlib is there; the files written."""
     try:
         from matplotlib.figure import Figure  # pyright: ignore[reportMissingImports]
+        from matplotlib.ticker import NullFormatter, ScalarFormatter  # pyright: ignore[reportMissingImports]
     except ImportError:
         return []
     figure = Figure(figsize=(12, 3.6), layout="constrained")
@@ -114,11 +115,16 @@ def plot(rows: list[dict[str, Any]], path: Path) -> list[Path]:
         )
     for axes, x, y in (
         (left, "particles", "test NLL, nats"),
-        (middle, "ms per step", ""),
-        (right, "particles", "SNR of q"),
+        (middle, "ms per step", "test NLL, nats"),
+        (right, "particles", "SNR of q's gradient"),
     ):
         axes.set(xlabel=x, ylabel=y, xscale="log")
-    right.set(yscale="log")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(ScalarFormatter())
+            axis.set_minor_formatter(NullFormatter())
+    sizes = sorted({row["num_particles"] or 1 for row in rows})
+    left.set_xticks(sizes)
+    right.set_xticks(sizes)
     left.legend()
     for name in PLOTS:
         figure.savefig(path / name, dpi=120)

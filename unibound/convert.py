@@ -75,8 +75,8 @@ def _structure_tuple(value: Any, kind: Any) -> tuple:
         try:
             structured.append(converter.structure(item, get_args(kind)[0]))
         except Exception as error:
-            error.add_note(IterableValidationNote("", index, kind))  # pyright: ignore[reportCallIssue]
-            raise IterableValidationError("", [error], kind) from error
+            error.add_note(IterableValidationNote("", index, kind))  # pyright: ignore
+            raise IterableValidationError("", [error], kind) from error  # pyright: ignore[reportCallIssue]
     return tuple(structured)
 
 
@@ -97,8 +97,8 @@ def _structure_choice(kind: str, default: str | None) -> Callable:
         try:
             cls = registries()[kind][chosen]
         except UsageError as error:
-            error.add_note(AttributeValidationNote("", "name", str))  # pyright: ignore[reportCallIssue]
-            raise ClassValidationError("", [error], Choice) from error
+            error.add_note(AttributeValidationNote("", "name", str))
+            raise ClassValidationError("", [error], Choice) from error  # pyright: ignore[reportCallIssue]
         return Choice(kind, chosen, converter.structure(table, settings_class(cls)))
 
     return structure

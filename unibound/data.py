@@ -3,6 +3,7 @@
 Shapes: N data, B batch, *X one datum, D pixels. Every value is in [0, 1], ink = 1, images upright.
 """
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -75,6 +76,13 @@ class Splits:
     def event_shape(self) -> torch.Size:
         """The shape [*X] of one datum."""
         return self.train.shape[1:]
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> "Splits":
+        """The same data elsewhere, or in another precision."""
+        moved = copy.copy(self)
+        for name, x in self.items():
+            object.__setattr__(moved, name, x.to(device, dtype))  # past the converter to float32
+        return moved
 
     def items(self) -> Iterator[tuple[str, Tensor]]:
         """Yield the name and the tensor of each split, train first."""

@@ -1,5 +1,6 @@
 """What goes on inside a trained joint: weights and their tails, what the bound lacks, idle units, noisy gradients."""
 
+import copy
 import math
 
 import attrs
@@ -124,31 +125,44 @@ def diagnose(
 
 
 def gradient_noise(joint: JointBound, estimator: Estimator, x: Tensor, repeats: int) -> dict[str, Group]:
-    """Variance and signal-to-noise ratio of an estimator's gradient over its draws, by parameter group."""
-    groups = {
-        name: [parameter for parameter in part.parameters() if parameter.requires_grad]
-        for name, part in joint.parts().items()
+    """Variance and signal-to-noise ratio of the gradient, over repeated estimates for one batch, by parameter group.
+
+    Every repetition is a training step but for the update: chains move, dropout drops. A group that gets no
+    gradient is left out, and the joint is left as it was.
+
+    Args:
+        x: batch [B, *X].
+        repeats: estimates R, at least 2.
+    """
+    joint = copy.deepcopy(joint).train()
+    mean: dict[str, Tensor] = {}
+    spread: dict[str, Tensor] = {}  # sums of squared deviations, by parameter
+    for count in range(1, repeats + 1):
+        for group, gradient in _gradients(joint, estimator, x).items():
+            before = mean.setdefault(group, torch.zeros_like(gradient))
+            mean[group] = before + (gradient - before) / count
+            spread[group] = spread.get(group, 0.0) + (gradient - before) * (gradient - mean[group])
+    return {group: _group(mean[group], spread[group], repeats) for group in mean}
+
+
+def _group(mean: Tensor, spread: Tensor, repeats: int) -> Group:
+    variance = spread.sum().item() / (repeats - 1)
+    # The mean of R draws has a squared norm too large by variance / R.
+    signal = max(mean.square().sum().item() - variance / repeats, 0.0)
+    return Group(variance, math.sqrt(signal / variance) if variance > 0 else math.inf, len(mean))
+
+
+def _gradients(joint: JointBound, estimator: Estimator, x: Tensor) -> dict[str, Tensor]:
+    """One estimate of the gradient of each group that gets one, flattened, in float64."""
+    if estimator.persistent:
+        joint.advance()
+    joint.zero_grad()
+    estimator(joint, x).surrogate.mean().backward()
+    found = {
+        group: [parameter.grad.double().flatten() for parameter in module.parameters() if parameter.grad is not None]
+        for group, module in joint.parts().items()
     }
-    groups = {name: parameters for name, parameters in groups.items() if parameters}
-    flat = [parameter for parameters in groups.values() for parameter in parameters]
-    joint.train()
-    try:
-        draws = []
-        for _ in range(repeats):
-            loss = estimator(joint, x).surrogate.mean()
-            draws.append(torch.autograd.grad(loss, flat, allow_unused=True, materialize_grads=True))
-    finally:
-        joint.eval()
-    found, start = {}, 0
-    for name, parameters in groups.items():
-        stop = start + len(parameters)
-        rows = torch.stack([torch.cat([g.double().flatten() for g in draw[start:stop]]) for draw in draws])  # [R, P]
-        variance = rows.var(0).sum().item()
-        # The mean of R draws has a squared norm too large by variance / R.
-        signal = max(rows.mean(0).square().sum().item() - variance / repeats, 0.0)
-        ratio = math.sqrt(signal / variance) if variance > 0 else math.inf
-        found[name], start = Group(variance, ratio, rows.shape[1]), stop
-    return found
+    return {group: torch.cat(parts) for group, parts in found.items() if parts}
 
 
 @torch.no_grad()

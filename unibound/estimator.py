@@ -31,8 +31,9 @@ class Estimate:
 class Estimator(ABC):
     """A stateless record of settings, called once per training step.
 
-    Final subclasses are `attrs.frozen`. They draw only through `joint.particles` and `joint.p.dream`,
-    so that a test can hand them chosen draws.
+    Final subclasses are `attrs.frozen`. They draw one per datum, and only from q, p and the prior, as
+    `joint.particles` and `joint.p.dream` do, so that a test can hand them chosen draws. A bound that is
+    neither L_K nor the ELBO of its particles reports `log_weights=None`.
     """
 
     needs: ClassVar[str] = "any q and p"

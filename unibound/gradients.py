@@ -1,9 +1,8 @@
-"""How good a gradient is: its noise over repeated estimates, and its bias where everything can be listed."""
+"""How far a gradient is from the exact one, on average, where a model is small enough to be listed."""
 
 import copy
 import math
 
-import attrs
 import torch
 from torch import Tensor, nn
 
@@ -16,64 +15,7 @@ from unibound.testing.worlds import all_bits
 
 MAX_BITS = 6  # of latents that are listed
 FEW = 4  # data, where not all there could be are listed
-MAX_ROWS = 1 << 16  # outcomes of the draws for all data
-
-
-@attrs.frozen
-class Noise:
-    """Mean and spread of a group's gradient over repeated estimates.
-
-    Args:
-        variance: trace of the covariance.
-        signal: squared length of the mean, less what noise adds to it.
-    """
-
-    variance: float
-    signal: float
-
-    @property
-    def snr(self) -> float:
-        """Signal-to-noise ratio: length of the mean gradient over the root of the variance."""
-        return math.sqrt(max(self.signal, 0.0) / self.variance) if self.variance > 0 else math.inf
-
-
-def noise(joint: JointBound, estimator: Estimator, x: Tensor, repeats: int) -> dict[str, Noise]:
-    """Noise of each group's gradient on a fixed batch x [B, *X], with what the joint is left as it was.
-
-    Every repetition is a training step but for the update: chains move, dropout drops.
-
-    Args:
-        joint: with the estimator's auxiliary.
-        repeats: how many estimates, at least 2.
-    """
-    joint = copy.deepcopy(joint).train()
-    mean: dict[str, Tensor] = {}
-    spread: dict[str, Tensor] = {}
-    for count in range(1, repeats + 1):
-        for group, gradient in _gradients(joint, estimator, x).items():
-            before = mean.setdefault(group, torch.zeros_like(gradient))
-            deviation = gradient - before
-            mean[group] = before + deviation / count
-            spread[group] = spread.get(group, 0.0) + deviation * (gradient - mean[group])
-    variances = {group: value.sum().item() / (repeats - 1) for group, value in spread.items()}
-    return {
-        group: Noise(variance, mean[group].square().sum().item() - variance / repeats)
-        for group, variance in variances.items()
-    }
-
-
-def _gradients(joint: JointBound, estimator: Estimator, x: Tensor) -> dict[str, Tensor]:
-    """One estimate of the gradient of each group that gets one, flattened, in float64."""
-    if estimator.persistent:
-        joint.advance()
-    joint.zero_grad()
-    estimator(joint, x).surrogate.mean().backward()
-    found = {
-        group: [parameter.grad.double().flatten() for parameter in module.parameters() if parameter.grad is not None]
-        for group, module in joint.parts().items()
-        if group != "auxiliary"
-    }
-    return {group: torch.cat(parts) for group, parts in found.items() if parts}
+MAX_ROWS = 1 << 17  # outcomes of the draws for all data, and of a chain
 
 
 def bias(joint: JointBound, estimator: Estimator, x: Tensor) -> dict[str, float] | None:
@@ -90,7 +32,8 @@ def bias(joint: JointBound, estimator: Estimator, x: Tensor) -> dict[str, float]
         return None
     try:
         dry = rehearse(world, estimator, torch.arange(len(world.xs)))
-        if dry.replay.num_rows > MAX_ROWS:
+        chains = len(world.taus) if world.joint.p.unnormalized is not None else 1
+        if dry.replay.num_rows * chains > MAX_ROWS:
             return None
         rehearsal = rehearse(world, estimator)
         exact_values = objective(world, rehearsal)

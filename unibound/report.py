@@ -174,7 +174,7 @@ def certificate(certificate: Certificate, *, as_json: bool) -> None:
     out.print(f"  {certificate.seconds:.1f} s", highlight=False)
 
 
-def partitions(run: Run, names: str | None, **overrides: int | None) -> dict[str, PartitionEstimator]:
+def partitions(run: Run, names: str | None, **overrides: Any) -> dict[str, PartitionEstimator]:
     """Partition estimators by their names, with the settings of the run for its own, and what overrides them.
 
     Raises:
@@ -220,7 +220,8 @@ def certify(
         if run is not None:
             opened = Run.open(run)
             torch.set_num_threads(threads)
-            splits, particles = opened.splits, num_particles or opened.settings.num_particles
+            splits = opened.splits
+            particles = opened.settings.num_particles if num_particles is None else num_particles
             options |= {"num_particles": particles, "on_progress": advance}
             found = certify_joint(opened.joint, splits.test, splits.train, **options)
         else:

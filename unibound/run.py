@@ -21,7 +21,6 @@ from typing import Any
 
 import attrs
 import torch
-from torch import nn
 
 from unibound import checkpoint, layers, pictures
 from unibound.build import build, parse_device, require_data
@@ -31,7 +30,7 @@ from unibound.evaluate import MAX_MEMORY, Evaluation, evaluate_all, normalize
 from unibound.joint import JointBound
 from unibound.partition import LogZ, PartitionEstimator
 from unibound.settings import Settings
-from unibound.train import CURE, Epoch, Training
+from unibound.train import CURE, Epoch, Training, largest_weight
 
 RESOLVED, METRICS, EVALUATION = "resolved.toml", "metrics.jsonl", "evaluation.json"
 
@@ -111,7 +110,7 @@ class Run:
         splits = binarize(settings.data.settings.load(), settings.binarization)
         require_data(settings, splits)
         device, dtype = parse_device(settings.device), getattr(torch, settings.dtype)
-        splits = attrs.evolve(splits, **{name: x.to(device, dtype) for name, x in splits.items()})
+        splits = splits.to(device, dtype)
         joint = build(settings, splits.train).to(device, dtype)
         joint.p.bind(joint.q, splits.train)
         return cls(path, settings, splits, joint)
@@ -163,10 +162,8 @@ class Run:
             done += 1
             line = {"done": done, **attrs.asdict(epoch)}
             if done == 1 or done % settings.validate_every == 0 or done == total:
-                try:
+                with training.overflow_reported():
                     valid = self.evaluate("valid", num_particles=min(100, settings.num_particles))
-                except NonFiniteError as error:
-                    raise NonFiniteError(f"{training.where}: {error}") from error
                 valid_nll, log_z = valid.nll, valid.log_z
                 line |= {"valid_nll": valid_nll, "log_z": None if log_z is None else log_z.value}
             progress = Progress(epoch, done, valid_nll, log_z, time.perf_counter() - start)
@@ -226,11 +223,8 @@ class Run:
                 on_progress=on_progress,
             )
         if any(math.isnan(result.nll) for result in results):
-            sizes = {group: _largest(module) for group, module in self.joint.parts().items()}
-            group = max(sizes, key=lambda group: sizes[group])
-            raise NonFiniteError(
-                f"the {split} NLL is not a number, and {group} has weights up to {sizes[group]:.1g}; {CURE}"
-            )
+            group, size = largest_weight(self.joint)
+            raise NonFiniteError(f"the {split} NLL is not a number, and {group} has weights up to {size:.1g}; {CURE}")
         return [attrs.evolve(r, seconds=r.seconds + more) for r, more in zip(results, seconds, strict=True)]
 
     def draw(self) -> None:
@@ -287,7 +281,3 @@ def write_text(path: Path, text: str) -> None:
     draft = path.with_name(f".{path.name}.draft")
     draft.write_text(text)
     os.replace(draft, path)
-
-
-def _largest(module: nn.Module) -> float:
-    return max((parameter.abs().max().item() for parameter in module.parameters() if parameter.numel()), default=0.0)

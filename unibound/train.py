@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import attrs
@@ -83,7 +84,7 @@ class Training:
             sizes.append(estimate.log_weights)
         for group, module in self.joint.parts().items():
             if not all(parameter.isfinite().all() for parameter in module.parameters()):
-                raise NonFiniteError(f"{self.where}: {group} has weights that are not finite; {CURE}")
+                raise NonFiniteError(f"{self._where()}: {group} has weights that are not finite; {CURE}")
         self.epoch += 1
         return Epoch(self.stage, self.epoch, _mean(bounds), _mean(_sizes(sizes)), time.perf_counter() - start)
 
@@ -91,7 +92,8 @@ class Training:
         """One training step on x [B, *X]: chains, estimate, gradient, update."""
         if estimator.persistent:
             self.joint.advance()
-        estimate = estimator(self.joint, x)
+        with self.overflow_reported():
+            estimate = estimator(self.joint, x)
         loss = estimate.surrogate.mean()
         if not loss.requires_grad:
             groups = ", ".join(self.optimizers)
@@ -100,7 +102,7 @@ class Training:
             optimizer.zero_grad()
         loss.backward()
         if not math.isfinite(loss.item()):
-            raise NonFiniteError(f"{self.where}: the surrogate is {loss.item()}, from {self._culprit()}; {CURE}")
+            raise NonFiniteError(f"{self._where()}: the surrogate is {loss.item()}, from {self._culprit()}; {CURE}")
         for optimizer in self.optimizers.values():
             optimizer.step()
         self.steps += 1
@@ -177,9 +179,21 @@ class Training:
             for parameters in optimizer.param_groups:
                 parameters["lr"] = settings.learning_rate * rate_factor(settings, done / stage.epochs)
 
-    @property
-    def where(self) -> str:
-        """Stage, epoch and step under way, counted from one."""
+    @contextmanager
+    def overflow_reported(self) -> Iterator[None]:
+        """Say where numbers overflowed; torch refuses to compute with some weights that have run away."""
+        try:
+            yield
+        except NonFiniteError as error:
+            raise NonFiniteError(f"{self._where()}: {error}") from error
+        except (RuntimeError, ValueError) as error:
+            group, size = largest_weight(self.joint)
+            if size < RUNAWAY:
+                raise
+            reason = str(error).splitlines()[0]
+            raise NonFiniteError(f"{self._where()}: {group} has weights up to {size:.1g} ({reason}); {CURE}") from error
+
+    def _where(self) -> str:
         return f"stage {self.stage + 1}, epoch {self.epoch + 1}, step {self.steps + 1}"
 
     def _culprit(self) -> str:
@@ -195,7 +209,19 @@ class Training:
         return "the data: every weight and gradient is finite"
 
 
+RUNAWAY = 1e8
+"""A weight of this size is no weight any more."""
+
 CURE = "lower its learning rate; the last good checkpoint, if any, is kept"
+
+
+def largest_weight(joint: JointBound) -> tuple[str, float]:
+    """The parameter group that has the largest weight, and its size; infinite if one is not a number."""
+    sizes = {
+        group: max((p.abs().nan_to_num(math.inf).max().item() for p in module.parameters() if p.numel()), default=0.0)
+        for group, module in joint.parts().items()
+    }
+    return max(sizes.items(), key=lambda item: item[1])
 
 
 def make_optimizer(settings: Optimizer, module: nn.Module) -> torch.optim.Optimizer:

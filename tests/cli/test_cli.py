@@ -303,8 +303,20 @@ def test_refuses_to_resume_on_other_data(cli: Cli, tiny: Words, npz: Callable[..
     refused(cli("run", "--resume", "run"), "the data are not those that run was trained on")
 
 
-def test_divergence_names_step_and_group_and_keeps_the_last_checkpoint(cli: Cli, tiny: Words) -> None:
-    result = cli(*tiny(optimizer__learning_rate="1e30", epochs=6, validate_every=100))
+@pytest.mark.parametrize(
+    ("flags", "without"),
+    [
+        ({"validate_every": 100}, ()),
+        ({"batch_size": 7}, ()),
+        ({"estimator": "sgvb", "prior": "gaussian"}, ("estimator", "prior")),
+        ({"estimator": "nvil", "prior": "gaussian"}, ("estimator", "prior")),
+    ],
+    ids=str,
+)
+def test_divergence_names_step_and_group_and_keeps_the_last_checkpoint(
+    cli: Cli, tiny: Words, flags: dict[str, object], without: tuple[str, ...]
+) -> None:
+    result = cli(*tiny(without=without, optimizer__learning_rate="1e30", epochs=6, **flags))
     assert result.code == 3
     line = result.err.splitlines()[-1]
     assert line.startswith("unibound: ")

@@ -7,13 +7,16 @@ import torch
 from running import TINY, words_of
 
 from unibound import Estimate, Estimator, JointBound, Run, compare, registries
-from unibound.gradients import bias, noise
+from unibound.diagnose import gradient_noise
+from unibound.gradients import bias
 from unibound.layers import Layer
 from unibound.testing import World, variance
 from unibound.testing.worlds import BitGenerator, BitInference, Rates
 from unibound.weights import log_mean_exp
 
-SMALL = words_of({k: v for k, v in TINY.items() if "particles" not in k} | {"evaluation-particles": 3})
+SMALL = words_of(
+    {k: v for k, v in TINY.items() if "particles" not in k} | {"evaluation-particles": 3, "model.num-latents": 2}
+)
 WORDS = ["compare", "--estimators", "vimco,nvil", "--num-particles", "2,3", "--seeds", 2, *SMALL]
 
 
@@ -39,7 +42,7 @@ def test_table_document_and_folders(cli, tmp_path):
     assert folders == {f"{name}-k{k}-seed{seed}" for name in ("vimco", "nvil") for k in (2, 3) for seed in (0, 1)}
     # Every cell is a run like any other.
     assert cli("evaluate", "here/vimco-k2-seed1", "--json").code == 0
-    # Four latent bits and two particles are few enough to be listed.
+    # Two latent bits and two particles are few enough to be listed.
     biases = document["rows"][0]["bias"]
     assert set(biases) == {"q", "generator", "prior"}
     assert max(biases.values()) < 1e-6
@@ -97,7 +100,7 @@ def test_settings_of_estimators_go_to_those_that_have_them():
         (["--estimators", "vimko"], "unknown estimator 'vimko'; did you mean 'vimco'?"),
         (["--estimators", "vimco,vimco"], "--estimators must be names, each once"),
         (["--estimators", ","], "--estimators must be names, each once"),
-        (["--estimators", "vimco", "--num-particles", "1"], "num_particles must be at least 2"),
+        (["--estimators", "vimco", "--num-particles", "1"], "vimco with 1 particles: must be at least 2"),
         (["--estimators", "vimco", "--num-particles", "2,x"], "--num-particles must be whole numbers"),
         (["--estimators", "vimco", "--seeds", "0"], "--seeds must be at least 1, not 0"),
         (["--estimators", "vimco", "--estimator", "rws"], "name those to compare with --estimators"),
@@ -106,11 +109,8 @@ def test_settings_of_estimators_go_to_those_that_have_them():
     ],
 )
 def test_refuses_before_anything_is_trained(cli, tmp_path, words, message):
-    result = (
-        cli("compare", *words, *(word for word in SMALL), "--seeds", 1)
-        if "--seeds" not in words
-        else cli("compare", *words)
-    )
+    seeds = [] if "--seeds" in words else ["--seeds", 1]
+    result = cli("compare", *words, *seeds, *SMALL)
     assert result.code == 2, result
     assert message in result.err
     assert not list(tmp_path.rglob("checkpoints"))
@@ -146,10 +146,10 @@ def test_noise_is_the_exact_variance_of_a_batch_of_one(world):
     vimco = registries()["estimator"]["vimco"](num_particles=2)
     torch.manual_seed(0)
     single = World(world.joint, world.xs[3:4], torch.zeros(1).double(), world.taus, world.log_measure, None)
-    found = noise(world.joint, vimco, world.xs[3:4], 4000)
+    found = gradient_noise(world.joint, vimco, world.xs[3:4], 2000)
     for group in ("q", "generator", "prior"):
         exact = variance(single, vimco, group)
-        assert abs(found[group].variance / exact - 1) < 0.1, group
+        assert abs(found[group].variance / exact - 1) < 0.15, group
     assert all(parameter.grad is None for parameter in world.joint.parameters())
 
 
@@ -162,10 +162,10 @@ def test_noise_sees_signal():
         def __call__(self, joint: JointBound, x: torch.Tensor) -> Estimate:
             return Estimate(joint.q(x).log_prob(torch.ones(len(x), 2)), None, None, side="none")
 
-    found = noise(joint, Still(), torch.ones(4, 3).double(), 5)
+    found = gradient_noise(joint, Still(), torch.ones(4, 3).double(), 5)
     assert set(found) == {"q"}
     assert found["q"].variance < 1e-20
-    assert found["q"].snr > 1e6
+    assert found["q"].signal_to_noise > 1e6
 
 
 def test_bias_is_measured_in_a_model_that_can_be_listed(world):

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from running import Cli, Words
+
+from unibound import checkpoint
 
 KEYS = {"nll", "nll_stderr", "bits_per_dim", "log_z", "log_z_stderr", "log_z_side", "ess", "seconds", "run_dir"}
 
@@ -118,3 +121,11 @@ def test_help_documents_layers_and_settings(cli: Cli) -> None:
     text = " ".join(cli("run", "--help").out.split())
     for part in ("--config", "--resume", "--estimator", "--epochs", "UNIBOUND_ESTIMATOR__NUM_PARTICLES"):
         assert part in text
+
+
+@pytest.mark.parametrize("model", ["mlp", "identity", "denoising"])
+def test_double_precision_everywhere(cli: Cli, tiny: Words, model: str) -> None:
+    result = cli(*tiny(without=("model",), model=model, dtype="float64"), "--json")
+    assert result.code == 0, result.err
+    weights = checkpoint.load_weights(checkpoint.newest(Path("run/checkpoints")))
+    assert {value.dtype for value in weights.values() if value.is_floating_point()} == {torch.float64}

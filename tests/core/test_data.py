@@ -22,9 +22,7 @@ from unibound.data import DataSet, Splits, batches, binarize, read_npz, sample_b
 from unibound.download import data_home, fetch, find
 from unibound.errors import UniboundError, UsageError
 
-in_folder = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+in_folder = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 FROZEN_BITS = [
     [0, 0, 0, 0, 0, 1, 0, 0, 1, 1, 0, 0],
@@ -76,11 +74,7 @@ class TestSplits:
 
 class TestReadNpz:
     @in_folder
-    @given(
-        bits=hnp.arrays(
-            np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 40)), elements=st.integers(0, 1)
-        )
-    )
+    @given(bits=hnp.arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 40)), elements=st.integers(0, 1)))
     def test_packed_bits_come_back(self, tmp_path, bits):
         packed = np.packbits(bits, axis=1)
         path = tmp_path / "a.npz"

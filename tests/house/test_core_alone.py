@@ -10,14 +10,14 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-CONFTEST = '''
+CONFTEST = """
 import importlib.metadata
 import sys
 
 every = importlib.metadata.entry_points
 importlib.metadata.entry_points = lambda **by: every(**by) if by.get("group") != "unibound" else every(group="none")
 sys.modules["unibound_plugins"] = None  # what is still installed cannot be imported
-'''
+"""
 
 
 @pytest.mark.slow

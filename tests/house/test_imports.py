@@ -12,23 +12,25 @@ ROOT = Path(__file__).parents[2]
 CORE, PLUGINS = ROOT / "unibound", ROOT / "plugins" / "unibound_plugins"
 
 ORDER = """
-errors
-kernels tails
-checkpoint data distributions download joint likelihood weights
+errors kernels likelihood tails
+checkpoint data distributions download joint weights
 checks estimator listing memory model partition pictures schedules
 annealing diagnose hookspecs tally
-certify evaluate registry
-certify_joint rbm_file settings skeleton testing
-convert examine train
+evaluate evidence registry shards
+certify rbm_file settings skeleton testing
+certify_joint convert examine gradients train
 build layers
 flags matrix run
-console
-report
+compare console plugin_commands
+compare_report report
 cli
 """
 """A module imports only from lines above its own; `unibound` itself comes after `run`."""
 
-PUBLIC = {"annealing", "data", "distributions", "download", "kernels", "listing", "partition", "schedules", "weights"}
+PUBLIC = {
+    *("annealing", "data", "distributions", "download", "kernels", "listing", "partition", "schedules", "shards"),
+    "weights",
+}
 """What a plugin may import, beside the names in `unibound.__all__`."""
 
 ONLY_IN = {"triton": "unibound/kernels/fused.py", "numba": "unibound/kernels/compiled.py"}

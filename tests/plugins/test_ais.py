@@ -113,6 +113,44 @@ def test_chains_are_added_until_the_error_is_small_enough():
     assert log_z.num_chains > 20
 
 
+def test_a_run_that_was_interrupted_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    rbm, run, fresh = random_rbm(2), annealing.forward, {"num_chains": 20, "num_temperatures": 10}
+    settings = fresh | {"target_stderr": 0.02, "state": str(tmp_path / "chains")}
+    torch.manual_seed(5)
+    whole = AIS(**fresh, target_stderr=0.02).fit(rbm).log_z
+    calls = []
+
+    def interrupted(*words: object):
+        calls.append(words)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return run(*words)
+
+    monkeypatch.setattr(annealing, "forward", interrupted)
+    torch.manual_seed(5)
+    with pytest.raises(KeyboardInterrupt):
+        AIS(**settings).fit(rbm)
+    torch.manual_seed(5)
+    assert AIS(**settings).fit(rbm).log_z == whole
+    count = len(calls)
+    AIS(**settings).fit(rbm)
+    assert len(calls) == count  # nothing is left to do
+    with pytest.raises(UsageError, match="another model or schedule"):
+        AIS(**settings | {"num_temperatures": 11}).fit(rbm)
+    (tmp_path / "chains").write_text("nonsense")
+    with pytest.raises(UsageError, match="no state"):
+        AIS(**settings).fit(rbm)
+
+
+@pytest.mark.slow
+def test_chains_are_shared_among_processes():
+    rbm = random_rbm(0)
+    log_z = AIS(num_chains=301, num_temperatures=150, num_processes=2).fit(rbm).log_z
+    assert log_z is not None
+    assert log_z.num_chains == 301
+    assert abs(log_z.value - listing.log_sum(rbm)) < 4.75 * log_z.stderr
+
+
 def test_collapsed_weights_are_not_trusted():
     rbm = random_rbm(3, 30, 30, scale=2.0)
     log_z = AIS(num_chains=200, num_temperatures=2).fit(rbm).log_z

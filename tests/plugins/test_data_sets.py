@@ -153,9 +153,7 @@ class TestIdx:
             path = tmp_path / f"{name}-images-idx3-ubyte{suffix}"
             write_idx(path, np.random.RandomState(0).randint(256, size=(2, 28, 28), dtype=np.uint8))
             path.write_bytes(path.read_bytes()[:keep])
-        with pytest.raises(
-            UsageError, match=r"train-images-idx3-ubyte.* is (damaged|not a complete idx file)"
-        ):
+        with pytest.raises(UsageError, match=r"train-images-idx3-ubyte.* is (damaged|not a complete idx file)"):
             data_set(tmp_path).load()
 
     def test_too_few_images(self, tmp_path, data_set):
@@ -167,9 +165,7 @@ class TestIdx:
 
 class TestMatlab:
     def test_omniglot(self, tmp_path):
-        save_mat(
-            tmp_path / "chardata.mat", data=columns(letters(1347)).T / 1.0, testdata=columns(letters(3)).T
-        )
+        save_mat(tmp_path / "chardata.mat", data=columns(letters(1347)).T / 1.0, testdata=columns(letters(3)).T)
         assert_upright(Omniglot(tmp_path).load(), 2, 1345, 3)
 
     def test_omniglot_is_shuffled_once(self, tmp_path):

@@ -10,7 +10,6 @@ from unibound_plugins.priors.rbm import RBM
 
 from unibound import Estimator, JointBound, UsageError
 from unibound.testing import Replay, World, expected_bound, expected_gradient, rehearse
-from unibound.testing.replay import count_rows
 from unibound.testing.worlds import gradients
 
 TOLERANCE = 1e-9
@@ -120,7 +119,7 @@ def test_a_trained_baseline_lowers_the_variance():
 
     def spread(baseline):
         """Exact second moment of q's gradient."""
-        replay = Replay(world, torch.arange(count_rows(world, NVIL())))
+        replay = Replay(world, torch.arange(len(rehearse(world, NVIL()).datum)))
         replay.joint.auxiliary = baseline
         surrogate = NVIL()(replay.joint, world.xs[replay.datum]).surrogate
         rows = torch.stack([gradients(value, {"q": world.groups()["q"]})["q"] for value in surrogate])

@@ -103,11 +103,3 @@ def variants(plugin: type) -> dict[str, Callable[..., Any]]:
 
 def _is_choice(kind: Any) -> bool:
     return get_origin(kind) is Literal
-
-
-def examine_package(package: str) -> Iterator[tuple[str, str, Verdict]]:
-    """Examine all plugins of a distribution or package, in all their variants: kind, name and verdict, as they come."""
-    for kind, name, cls in plugins_of(package):
-        for words, plugin in variants(cls).items():
-            for verdict in EXAMS[kind].sit(plugin):
-                yield kind, f"{name} {words}".strip(), verdict

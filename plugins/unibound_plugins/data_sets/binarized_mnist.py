@@ -63,9 +63,7 @@ def _read_amat(path: Path) -> Tensor:
         separated = (lines[:, 1:-1:2] == ord(" ")).all() and (lines[:, -1] == ord("\n")).all()
         if separated and (bits <= 1).all():
             return torch.from_numpy(bits).to(torch.float32).reshape(-1, _SIDE, _SIDE)
-    raise UsageError(
-        f"{path}: is not lines of {_SIDE**2} bits with single spaces; get the original file again"
-    )
+    raise UsageError(f"{path}: is not lines of {_SIDE**2} bits with single spaces; get the original file again")
 
 
 @hookimpl

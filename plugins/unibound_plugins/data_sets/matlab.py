@@ -71,9 +71,7 @@ class Caltech101Silhouettes(DataSet):
         path = _locate("caltech101_silhouettes", self.folder, _CALTECH_URL, _CALTECH_CHECKSUM)
         if path.suffix == ".npz":
             return read_npz(path)
-        train, valid, test = (
-            1 - _upright(path, x) for x in _read_mat(path, "train_data", "val_data", "test_data")
-        )
+        train, valid, test = (1 - _upright(path, x) for x in _read_mat(path, "train_data", "val_data", "test_data"))
         return Splits(train, valid, test, source=str(path))
 
 

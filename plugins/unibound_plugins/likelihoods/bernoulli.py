@@ -1,6 +1,5 @@
 """Independent bits."""
 
-
 import attrs
 from torch import Tensor
 from torch.distributions import Distribution

@@ -1,8 +1,10 @@
 """log Z by annealed importance sampling."""
 
+from pathlib import Path
+
 import attrs
 
-from unibound import EnergyPrior, NormalizedPrior, PartitionEstimator, ScaledPrior, annealing, hookimpl, schedules
+from unibound import EnergyPrior, NormalizedPrior, PartitionEstimator, ScaledPrior, hookimpl, schedules, shards
 from unibound.partition import at_least, require_energy_prior
 
 
@@ -25,6 +27,8 @@ class AIS(PartitionEstimator):
         target_stderr: add chains, num_chains at a time, until the standard error is this small, in nats;
             0 does not.
         max_chains: never run more chains than this.
+        num_processes: processes that share the chains.
+        state: file that keeps finished chains, so that an interrupted run goes on; none if empty.
 
     Source: Salakhutdinov and Murray, "On the quantitative analysis of deep belief networks" (2008),
     https://www.cs.toronto.edu/~rsalakhu/papers/dbn_ais.pdf
@@ -36,11 +40,22 @@ class AIS(PartitionEstimator):
     betas: tuple[float, ...] = ()
     target_stderr: float = attrs.field(default=0.0, validator=attrs.validators.ge(0.0))
     max_chains: int = attrs.field(default=100_000, validator=at_least(1))
+    num_processes: int = attrs.field(default=1, validator=at_least(1))
+    state: str = ""
 
     def fit(self, prior: EnergyPrior) -> NormalizedPrior:
         prior = require_energy_prior("ais", prior)
         path = schedules.choose(self.schedule, self.num_temperatures, self.betas, prior)
-        return ScaledPrior(prior, annealing.estimate(prior, path, self.num_chains, self.target_stderr, self.max_chains))
+        log_z = shards.estimate(
+            prior,
+            path,
+            self.num_chains,
+            target_stderr=self.target_stderr,
+            max_chains=self.max_chains,
+            num_processes=self.num_processes,
+            state=Path(self.state) if self.state else None,
+        )
+        return ScaledPrior(prior, log_z)
 
 
 @hookimpl

@@ -13,9 +13,10 @@ from unibound.testing.replay import Rehearsal, rehearse
 from unibound.testing.verdict import TOLERANCE, demand, gap
 from unibound.testing.worlds import Table, World
 
+# Seeds with a wide gap between L_K and log p(x), and with every gradient large, so that mistakes show.
 WORLDS: dict[str, Callable[[], World]] = {
-    "bits": lambda: World.of_bits(4),
-    "bits with an energy": lambda: World.of_bits(5, Table((2,))),
+    "bits": lambda: World.of_bits(10),
+    "bits with an energy": lambda: World.of_bits(6, Table((2,))),
     "reals": lambda: World.of_reals(6),
 }
 

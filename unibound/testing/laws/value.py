@@ -42,7 +42,8 @@ def bound_is_on_its_side(candidate: Candidate) -> str:
             demand(
                 excess[at].item() <= TOLERANCE,
                 f"{name}: {estimator} says {side!r}, but at x = {world.xs[at].tolist()} E[bound] = {expected[at]:.6f} "
-                f"and log p*(x) = {truth[at]:.6f}, off by {excess[at]:.4g} nats{_suspect(rehearsal)}",
+                f"and log p*(x) = {truth[at]:.6f}, off by {excess[at]:.4g} nats"
+                + (_suspect(rehearsal) if side == "lower" else "; it is only a bound of it: say `lower`, if below"),
             )
     return f"at least {slack:.3g} nats below log p*(x)" if slack > TOLERANCE else "equal to log p*(x)"
 

@@ -1,0 +1,34 @@
+"""The tables of the documents have a row for whatever is registered, and say of it what the code says."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from unibound import registries
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def rows(page: str) -> dict[str, str]:
+    """Rows of all tables of a page, by the name in backticks that begins them."""
+    return dict(re.findall(r"^\| `(\w+)` \|(.*)\|$", (DOCS / page).read_text(), re.MULTILINE))
+
+
+@pytest.mark.parametrize("kind", ["estimator", "partition_estimator"])
+def test_theory_has_a_row_for_each(kind: str) -> None:
+    missing = set(registries()[kind]) - rows("theory.md").keys()
+    assert not missing, f"docs/theory.md: add a row for {missing}"
+
+
+@pytest.mark.parametrize("name", registries()["estimator"])
+def test_theory_says_of_bias_what_the_code_declares(name: str) -> None:
+    estimator = registries()["estimator"][name]()
+    bias = [cell.strip() for cell in rows("theory.md")[name].replace("\\|", "/").split("|")][-1]
+    assert bias.startswith("none") == (estimator.unbiased == {"q", "generator", "prior"}) or "none for" in bias
+
+
+def test_how_to_choose_names_every_estimator() -> None:
+    text = (DOCS / "how-to-choose.md").read_text()
+    missing = [name for name in registries()["estimator"] if f"`{name}`" not in text]
+    assert not missing, f"docs/how-to-choose.md does not name {missing}"

@@ -1,0 +1,117 @@
+"""The commands about plugins: what there is, what it is, whether it is right, and how to begin one."""
+
+import inspect
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import attrs
+from cyclopts import Parameter
+
+from unibound.errors import UsageError
+from unibound.flags import describe
+from unibound.registry import did_you_mean, registries, settings_class
+
+
+def list_plugins(
+    *, matrix: Annotated[bool, Parameter(negative=())] = False, json: Annotated[bool, Parameter(negative=())] = False
+) -> None:
+    """List every plugin installed, by kind, with the distribution it comes from.
+
+    Args:
+        matrix: instead, which estimators go with which priors and models, and why the others do not.
+        json: print one JSON document.
+    """
+    if matrix:
+        from unibound.matrix import cells, show
+
+        found = list(cells())
+        _print_json([attrs.asdict(cell) for cell in found]) if json else show(found)
+        return
+    if json:
+        _print_json(
+            [
+                {"kind": kind, "name": name, "about": _headline(cls), "from": registry.owner(name)}
+                for kind, registry in registries().items()
+                for name, cls in registry.items()
+            ]
+        )
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("kind", "name", "", "from"):
+        table.add_column(column, style="bold" if column == "name" else None)
+    for kind, registry in registries().items():
+        for name, cls in registry.items():
+            table.add_row(kind, name, _headline(cls), registry.owner(name))
+    Console().print(table)
+
+
+def check(package: str, *, json: Annotated[bool, Parameter(negative=())] = False) -> None:
+    """Sit the plugins of a package through the exam, and print law by law what held, with the numbers.
+
+    The exit code is 0 if every law held, 1 if one failed, 2 if there is nothing to examine.
+
+    Args:
+        package: an installed distribution, a package or module that can be imported, or a Python file.
+        json: print one JSON document.
+    """
+    from unibound import examine
+
+    if not examine.check(package, as_json=json):
+        sys.exit(1)
+
+
+def new(name: str, *, dir: Path = Path(".")) -> None:
+    """Write the skeleton of a plugin distribution: an estimator, a prior, and tests that sit both through the exam.
+
+    Args:
+        name: of the distribution, and of the new folder.
+        dir: where the folder is made.
+    """
+    from unibound import skeleton
+
+    folder, package = skeleton.new(name, dir)
+    print(f"{folder} is ready; next:\n")
+    print(f"    pip install -e '{folder}[test]'")
+    print(f"    pytest {folder}")
+    print(f"    unibound check {name}")
+    print(f"    unibound run --estimator {package}_loo --prior {package}_mixture")
+
+
+def show(name: str) -> None:
+    """Show what a plugin is, its settings and defaults, its paper, and what it needs.
+
+    Args:
+        name: a plugin's name, as `unibound list` prints it.
+    """
+    found = [(kind, registry[name]) for kind, registry in registries().items() if name in registry]
+    if not found:
+        known = [name for registry in registries().values() for name in registry]
+        raise UsageError(f"unknown plugin {name!r}; {did_you_mean(name, known)}")
+    for kind, cls in found:
+        text = inspect.getdoc(cls) or ""
+        about, _, source = text.partition("\nSource:")
+        print(f"{name} ({kind}, from {registries()[kind].owner(name)})\n")
+        print(about.partition("\nArgs:")[0].strip() + "\n")
+        texts, fields = describe(cls), attrs.fields(settings_class(cls))
+        for field in fields:
+            flag = f"{'partition' if kind == 'partition_estimator' else kind}.{field.name}".replace("_", "-")
+            print(f"  --{flag} = {field.default}   {texts.get(field.name, '')}")
+        if needs := getattr(cls, "needs", None):
+            print(f"\nNeeds: {needs}")
+        if source:
+            print(f"\nSource: {' '.join(source.split())}")
+        print()
+
+
+def _print_json(document: object) -> None:
+    import json
+
+    print(json.dumps(document))
+
+
+def _headline(cls: type) -> str:
+    return (inspect.getdoc(cls) or "").partition("\n")[0]
