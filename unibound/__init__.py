@@ -4,21 +4,11 @@ from unibound.data import DataSet, Splits
 from unibound.errors import NonFiniteError, PluginError, UniboundError, UsageError
 from unibound.estimator import Estimate, Estimator
 from unibound.hookspecs import hookimpl
-from unibound.joint import (
-    Directed,
-    Divergence,
-    EnergyPrior,
-    Enumeration,
-    Generation,
-    Generator,
-    Inference,
-    JointBound,
-    Particles,
-    Prior,
-)
+from unibound.joint import Directed, Divergence, Generation, Generator, Inference, JointBound, Particles
 from unibound.likelihood import Likelihood
 from unibound.model import Model
 from unibound.partition import LogZ, NormalizedPrior, PartitionEstimator, ScaledPrior
+from unibound.prior import EnergyPrior, Enumeration, Prior
 from unibound.registry import registries
 from unibound.run import Run
 

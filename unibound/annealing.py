@@ -14,8 +14,8 @@ from torch import Tensor
 
 from unibound import listing
 from unibound.errors import UsageError
-from unibound.joint import EnergyPrior
 from unibound.partition import LogZ, NormalizedPrior
+from unibound.prior import EnergyPrior
 from unibound.schedules import Schedule
 from unibound.tails import pareto_tail_index
 from unibound.weights import effective_sample_size, log_mean_exp

@@ -23,8 +23,8 @@ from unibound.evidence import (
     pooled,
     schedule_of,
 )
-from unibound.joint import EnergyPrior, Prior
 from unibound.partition import TOLERANCE, LogZ, require_energy_prior
+from unibound.prior import EnergyPrior, Prior
 
 Base = Literal["data", "uniform"]
 

@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from unibound.distributions import pairwise_log_prob
-from unibound.joint import EnergyPrior, Generation
+from unibound.joint import Generation
+from unibound.prior import EnergyPrior
 
 CSL_STATES, CSL_STEPS, CSL_CASES = 20_000, 10, 2000
 """States of the sampling-based likelihood, Gibbs steps between those of one chain, and data it is taken of."""

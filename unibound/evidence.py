@@ -10,8 +10,8 @@ from torch import Tensor
 
 from unibound import annealing, checks, schedules
 from unibound.errors import UsageError
-from unibound.joint import EnergyPrior
 from unibound.partition import LEAST_ESS, LogZ
+from unibound.prior import EnergyPrior
 from unibound.schedules import Schedule
 
 SURE = math.log(20)

@@ -12,10 +12,10 @@ import pluggy
 
 from unibound.data import DataSet
 from unibound.estimator import Estimator
-from unibound.joint import Prior
 from unibound.likelihood import Likelihood
 from unibound.model import Model
 from unibound.partition import PartitionEstimator
+from unibound.prior import Prior
 
 GROUP = "unibound"
 hookspec = pluggy.HookspecMarker(GROUP)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from unibound.errors import UsageError
-from unibound.joint import EnergyPrior, Enumeration
+from unibound.prior import EnergyPrior, Enumeration
 
 CHUNK_BITS = 14
 """States held in memory at once, as a power of two."""

@@ -4,8 +4,9 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor
 
-from unibound.joint import JointBound, Prior
+from unibound.joint import JointBound
 from unibound.likelihood import Likelihood
+from unibound.prior import Prior
 
 
 class Model(ABC):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from unibound.errors import UsageError
-from unibound.joint import EnergyPrior, Prior
+from unibound.prior import EnergyPrior, Prior
 
 StochasticSide = Literal["equal", "stochastic_lower", "stochastic_upper"]
 OPPOSITE: dict[StochasticSide, StochasticSide] = {

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from unibound.errors import UsageError
-from unibound.joint import EnergyPrior
+from unibound.prior import EnergyPrior
 from unibound.registry import registries
 
 WEIGHTS = ("W", "vbias", "hbias")

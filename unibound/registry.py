@@ -16,10 +16,10 @@ from unibound import hookspecs
 from unibound.data import DataSet
 from unibound.errors import PluginError, UsageError
 from unibound.estimator import Estimator
-from unibound.joint import Prior
 from unibound.likelihood import Likelihood
 from unibound.model import Model
 from unibound.partition import PartitionEstimator
+from unibound.prior import Prior
 
 OWN_DISTRIBUTION = "unibound"
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from unibound.errors import UsageError
-from unibound.joint import EnergyPrior
+from unibound.prior import EnergyPrior
 
 Name = Literal["linear", "piecewise", "sigmoid", "adaptive"]
 NAMES: tuple[str, ...] = get_args(Name)

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from unibound import annealing, schedules
 from unibound.errors import UsageError
-from unibound.joint import EnergyPrior
 from unibound.partition import LogZ
+from unibound.prior import EnergyPrior
 from unibound.schedules import Schedule
 
 

@@ -13,7 +13,8 @@ CORE, PLUGINS = ROOT / "unibound", ROOT / "plugins" / "unibound_plugins"
 
 ORDER = """
 errors kernels likelihood tails
-checkpoint data distributions download joint weights
+checkpoint data distributions download prior weights
+joint
 checks estimator listing memory model partition pictures schedules
 annealing diagnose hookspecs tally
 evaluate evidence registry shards

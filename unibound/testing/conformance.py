@@ -14,10 +14,10 @@ from typing import Any, Literal, get_args, get_origin
 import attrs
 
 from unibound.estimator import Estimator
-from unibound.joint import Prior
 from unibound.likelihood import Likelihood
 from unibound.model import Model
 from unibound.partition import PartitionEstimator
+from unibound.prior import Prior
 from unibound.registry import registries, settings_class
 from unibound.testing.laws import candidate, energy, form, gradient, likelihood, model, partition, prior, value
 from unibound.testing.verdict import Law, Verdict

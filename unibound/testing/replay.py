@@ -17,7 +17,8 @@ from torch.types import _size
 
 from unibound.errors import UsageError
 from unibound.estimator import Estimate, Estimator
-from unibound.joint import Directed, EnergyPrior, JointBound, Prior
+from unibound.joint import Directed, JointBound
+from unibound.prior import EnergyPrior, Prior
 from unibound.testing.worlds import Nodes, World, gradients, parameter_groups, scatter
 
 MAX_ROWS = 1 << 20

@@ -17,7 +17,8 @@ from torch.nn.functional import one_hot
 
 from unibound.distributions import Bits
 from unibound.errors import UsageError
-from unibound.joint import Directed, EnergyPrior, JointBound, Prior
+from unibound.joint import Directed, JointBound
+from unibound.prior import EnergyPrior, Prior
 from unibound.testing.networks import BitGenerator, BitInference, LinearGenerator, LinearInference
 from unibound.weights import log_mean_exp
 

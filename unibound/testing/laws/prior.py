@@ -8,7 +8,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from unibound.joint import EnergyPrior, Prior
+from unibound.prior import EnergyPrior, Prior
 from unibound.registry import registries
 from unibound.testing.networks import BitInference, LinearInference
 from unibound.testing.replay import exact_chains
