@@ -4,9 +4,10 @@ from unibound.data import DataSet, Splits
 from unibound.errors import NonFiniteError, PluginError, UniboundError, UsageError
 from unibound.estimator import Estimate, Estimator
 from unibound.hookspecs import hookimpl
-from unibound.joint import Directed, Divergence, Generation, Generator, Inference, JointBound, Particles
+from unibound.joint import Directed, Divergence, Generation, JointBound, Particles
 from unibound.likelihood import Likelihood
 from unibound.model import Model
+from unibound.networks import Generator, Inference
 from unibound.partition import LogZ, NormalizedPrior, PartitionEstimator, ScaledPrior
 from unibound.prior import EnergyPrior, Enumeration, Prior
 from unibound.registry import registries

@@ -10,23 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from unibound.networks import Generator, Inference
 from unibound.prior import Prior
-
-
-class Inference(nn.Module, ABC):
-    """q(tau | x): a network that builds a distribution over all latents of each datum."""
-
-    @abstractmethod
-    def forward(self, x: Tensor) -> Distribution:
-        """Map x [B, *X] to a distribution of batch shape [B] and event shape [*Z]."""
-
-
-class Generator(nn.Module, ABC):
-    """p(x | tau): a network that builds a distribution over data from each latent."""
-
-    @abstractmethod
-    def forward(self, tau: Tensor) -> Distribution:
-        """Map tau [..., *Z] to a distribution of batch shape [...] and event shape [*X]."""
 
 
 class Generation(nn.Module, ABC):

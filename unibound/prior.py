@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from unibound.errors import UsageError
+from unibound.networks import Inference
 
 
 class Prior(nn.Module, ABC):
@@ -57,7 +58,7 @@ class Prior(nn.Module, ABC):
     def advance(self) -> None:
         """Move the sampler state on; called once before each training step. Nothing to do by default."""
 
-    def bind(self, q: nn.Module, x: Tensor) -> None:
+    def bind(self, q: Inference, x: Tensor) -> None:
         """Get to know q and the training data x [N, *X], once; for a prior that is made of them."""
         del q, x
 

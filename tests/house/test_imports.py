@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 CORE, PLUGINS = ROOT / "unibound", ROOT / "plugins" / "unibound_plugins"
 
 ORDER = """
-errors kernels likelihood tails
+errors kernels likelihood networks tails
 checkpoint data distributions download prior weights
 joint
 checks estimator listing memory model partition pictures schedules

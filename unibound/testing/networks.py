@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
 from unibound.distributions import Bits
-from unibound.joint import Generator, Inference
+from unibound.networks import Generator, Inference
 
 
 class Perceptron(nn.Sequential):
