@@ -12,10 +12,10 @@ import hand
 import pytest
 import torch
 
-from unibound import UsageError, registries
+from unibound import Directed, JointBound, UsageError, registries
 from unibound.settings import Choice, Optimizer, Stage
 from unibound.testing import World, variance
-from unibound.testing.worlds import Table, parameter_groups
+from unibound.testing.worlds import BitGenerator, BitInference, Table, all_bits, parameter_groups
 from unibound.train import Training
 
 WIDTHS, NUM_HIDDEN, NUM_CHAINS, STEPS, BATCH = [784, 200, 200, 100, 100, 200], 400, 100, 5, 100
@@ -88,13 +88,19 @@ def make_training(name: str, row: Row, x: torch.Tensor):
     return Training(joint, [stage], x, batch_size=len(x)), estimator
 
 
+def tiny_world() -> World:
+    """Two pixels and two latent bits under a table of energies."""
+    joint = JointBound(BitInference(2, (2,)), Directed(Table((2,)), BitGenerator(2, 2)))
+    return World.of(joint, 4, 0.8, all_bits((2,)), all_bits((2,)), torch.zeros(4), None)
+
+
 def variances(name: str) -> dict[str, float]:
     """Exact variance of each group's gradient, in the first world that the estimator works in."""
     if name in DRAWS_OTHERWISE:
         return {}
     cls = registries()["estimator"][name]
     estimator = cls(**{"num_particles": 2} if "num_particles" in attrs.fields_dict(cls) else {})
-    for world in (World.of_bits(4, Table((2,))), World.of_bits(4), World.of_reals(4)):
+    for world in (tiny_world(), World.of_reals(4, num_nodes=10)):
         groups = parameter_groups(world.joint.parts()).keys() - estimator.untrained
         try:
             estimator.check(world.joint, world.xs)
