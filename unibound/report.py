@@ -245,7 +245,7 @@ def diagnose(run: Run, split: str, num_particles: int, count: int, *, as_json: b
         torch.manual_seed(run.settings.seed)
         found = look_into(run.joint, estimator, getattr(run.splits, split)[:count], num_particles=num_particles)
     levels = torch.tensor([0.0, 0.1, 0.5, 0.9, 1.0], dtype=torch.float64)
-    ess, tail = (torch.quantile(values.cpu(), levels).tolist() for values in (found.ess, found.tail))
+    ess, tail = (torch.nanquantile(values.cpu(), levels).tolist() for values in (found.ess, found.tail))
     if as_json:
         document = {
             "split": split,

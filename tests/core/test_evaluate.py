@@ -158,3 +158,12 @@ def test_tail_index_of_few_or_equal_weights():
     assert pareto_tail_index(torch.zeros(10, 3)).isnan().all()
     assert torch.equal(pareto_tail_index(torch.full((100, 3), -1e5)), torch.zeros(3).double())
     assert pareto_tail_index(torch.randn(500, 3) * 1e-3).max() < 0.5
+
+
+def test_weights_that_repeat_have_no_tail_to_fit():
+    log_w = torch.full((500, 2), -1.0).double()
+    log_w[:5] = 0.0
+    log_w[:, 1] += torch.rand(500).double()
+    few, many = pareto_tail_index(log_w)
+    assert few.isnan()
+    assert many < 0.7
