@@ -39,7 +39,7 @@ def run(
     """Train a model, evaluate it, and say which side its number errs on.
 
     Args:
-        config: a TOML file of settings; flags override variables, as UNIBOUND_EPOCHS or
+        config: a TOML file of settings, or a recipe by name; flags override variables, as UNIBOUND_EPOCHS or
             UNIBOUND_ESTIMATOR__NUM_PARTICLES, and variables the file.
         run_dir: folder of the run; by default a new one under runs/.
         resume: folder of a run to go on with; it keeps its settings.

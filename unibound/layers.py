@@ -60,8 +60,17 @@ def resolve(layers: list[Layer]) -> Settings:
         raise UsageError(_explain(error, layers, tables)) from error
 
 
+def recipes() -> dict[str, Path]:
+    """The runs that ship with the package, as TOML files by name."""
+    return {path.stem: path for path in sorted((Path(__file__).parent / "recipes").glob("*.toml"))}
+
+
 def read(path: Path) -> Layer:
-    """Read a TOML file as a layer."""
+    """Read a TOML file, or a recipe by its name, as a layer."""
+    if not path.suffix and not path.exists():
+        if str(path) not in recipes():
+            raise UsageError(f"there is no file and no recipe {path}; {did_you_mean(str(path), list(recipes()))}")
+        path = recipes()[str(path)]
     try:
         return Layer(tomllib.loads(path.read_text()), lambda name: f"{path}: {name}")
     except FileNotFoundError:

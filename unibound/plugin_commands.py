@@ -3,7 +3,7 @@
 import inspect
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import attrs
 from cyclopts import Parameter
@@ -14,14 +14,24 @@ from unibound.registry import did_you_mean, registries, settings_class
 
 
 def list_plugins(
-    *, matrix: Annotated[bool, Parameter(negative=())] = False, json: Annotated[bool, Parameter(negative=())] = False
+    what: Literal["plugins", "recipes"] = "plugins",
+    *,
+    matrix: Annotated[bool, Parameter(negative=())] = False,
+    json: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
-    """List every plugin installed, by kind, with the distribution it comes from.
+    """List every plugin installed, by kind, with the distribution it comes from; or the recipes there are.
 
     Args:
+        what: plugins, or recipes: runs that ship with the package, for --config.
         matrix: instead, which estimators go with which priors and models, and why the others do not.
         json: print one JSON document.
     """
+    if what == "recipes":
+        from unibound.layers import recipes
+
+        about = {name: path.read_text().partition("\n")[0].removeprefix("# ") for name, path in recipes().items()}
+        print(*(f"{name}  {text}" for name, text in about.items()), sep="\n") if not json else _print_json(about)
+        return
     if matrix:
         from unibound.matrix import cells, show
 

@@ -1,0 +1,34 @@
+"""The recipes that ship with the package."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from unibound import UsageError, layers
+from unibound.build import build
+from unibound.cli import main
+from unibound.train import Training
+
+
+@pytest.mark.parametrize("name", layers.recipes())
+def test_every_stage_of_a_recipe_can_be_trained(name: str) -> None:
+    settings = layers.resolve([layers.read(Path(name))])
+    assert layers.resolve([layers.Layer(tomllib.loads(layers.write(settings)))]) == settings
+    x = (settings.data.settings.load().train[:4] >= 0.5).float()
+    training = Training(build(settings, x), settings.stages, x, batch_size=2)
+    for stage in settings.stages:
+        assert training.step(stage.estimator.settings, x).surrogate.isfinite().all()
+
+
+def test_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        main(["list", "recipes"])
+    except SystemExit as stopped:
+        assert not stopped.code
+    assert set(layers.recipes()) <= set(capsys.readouterr().out.split())
+
+
+def test_an_unknown_recipe_is_named() -> None:
+    with pytest.raises(UsageError, match="no recipe digits-pretraind; did you mean 'digits-pretrained'"):
+        layers.read(Path("digits-pretraind"))
