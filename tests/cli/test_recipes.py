@@ -3,6 +3,7 @@
 import tomllib
 from pathlib import Path
 
+import attrs
 import pytest
 
 from unibound import UsageError, layers
@@ -16,9 +17,9 @@ def test_every_stage_of_a_recipe_can_be_trained(name: str) -> None:
     settings = layers.resolve([layers.read(Path(name))])
     assert layers.resolve([layers.Layer(tomllib.loads(layers.write(settings)))]) == settings
     x = (settings.data.settings.load().train[:4] >= 0.5).float()
-    training = Training(build(settings, x), settings.stages, x, batch_size=2)
-    for stage in settings.stages:
-        assert training.step(stage.estimator.settings, x).surrogate.isfinite().all()
+    short = [attrs.evolve(stage, epochs=1) for stage in settings.stages]
+    training = Training(build(settings, x), short, x, batch_size=2)
+    assert [epoch.stage for epoch in training.epochs()] == list(range(len(short)))
 
 
 def test_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
