@@ -23,4 +23,4 @@ lint:  ## style and types
 	$(PYTHON) -m pyright --pythonpath "$$($(PYTHON) -c 'import sys; print(sys.executable)')"
 
 docs:  ## the examples of the documents, run
-	$(PYTHON) -m pytest tests/house/test_docs.py
+	$(PYTHON) -m pytest tests/house/test_docs.py tests/docs

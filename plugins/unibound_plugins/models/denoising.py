@@ -74,7 +74,9 @@ class Denoising(Model):
 
     corruption: Kind = "salt_and_pepper"
     level: float = attrs.field(default=0.3, validator=attrs.validators.gt(0.0))
-    hidden: tuple[int, ...] = attrs.field(default=(200,))
+    hidden: tuple[int, ...] = attrs.field(
+        default=(200,), validator=attrs.validators.deep_iterable(attrs.validators.ge(1))
+    )
 
     def __attrs_post_init__(self) -> None:
         if self.corruption != "gaussian" and self.level >= 1:

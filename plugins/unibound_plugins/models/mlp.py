@@ -67,7 +67,9 @@ class MLP(Model):
     """
 
     num_latents: int = attrs.field(default=20, validator=attrs.validators.ge(1))
-    hidden: tuple[int, ...] = attrs.field(default=(200, 200))
+    hidden: tuple[int, ...] = attrs.field(
+        default=(200, 200), validator=attrs.validators.deep_iterable(attrs.validators.ge(1))
+    )
     activation: Literal["elu", "relu", "tanh"] = "elu"
     dropout: float = attrs.field(default=0.2, validator=[attrs.validators.ge(0.0), attrs.validators.lt(1.0)])
 
