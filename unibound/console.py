@@ -16,7 +16,6 @@ from rich.progress import Progress as ProgressBar
 from rich.table import Table
 
 from unibound.evaluate import Evaluation
-from unibound.partition import PartitionEstimator
 from unibound.run import EVALUATION, Progress, Run, write_text
 from unibound.settings import Settings
 
@@ -53,10 +52,9 @@ def train(run: Run, *, resume: bool, as_json: bool) -> None:
         stderr.print(f"unibound: {document['conclusion']}", highlight=False, soft_wrap=True)
 
 
-def as_document(run: Run, result: Evaluation, partition: PartitionEstimator | None = None) -> dict[str, Any]:
+def as_document(run: Run, result: Evaluation) -> dict[str, Any]:
     """The result as plain values, nats unless the name says otherwise."""
     log_z = result.log_z
-    name = type(partition).__name__.lower() if partition is not None else run.settings.partition.name
     return {
         "nll": result.nll,
         "nll_stderr": None if math.isnan(result.nll_stderr) else result.nll_stderr,
@@ -64,7 +62,7 @@ def as_document(run: Run, result: Evaluation, partition: PartitionEstimator | No
         "nll_side": result.side,
         "num_particles": result.num_particles,
         "ess": result.ess,
-        "partition": None if log_z is None else name,
+        "partition": None if log_z is None else run.settings.partition.name,
         "log_z": 0.0 if log_z is None else log_z.value,
         "log_z_stderr": 0.0 if log_z is None else log_z.stderr,
         "log_z_side": "equal" if log_z is None else log_z.side,
@@ -97,11 +95,11 @@ def _train(run: Run, epochs: Iterator[Progress]) -> dict[str, Any]:
     return as_document(run, test) | {"train_nll": train_nll, "seconds": seconds}
 
 
-def _evaluate(run: Run, split: str, *, limit: int | None = None, **options: Any) -> Evaluation:
+def _evaluate(run: Run, split: str, *, limit: int | None = None) -> Evaluation:
     total = len(getattr(run.splits, split)[:limit])
     with _bar("evaluation") as bar:
         task = bar.add_task(f"evaluating {split}", total=total, text="")
-        return run.evaluate(split, limit=limit, on_progress=lambda done: bar.advance(task, done), **options)
+        return run.evaluate(split, limit=limit, on_progress=lambda done: bar.advance(task, done))
 
 
 def _bar(name: str) -> ProgressBar:
@@ -125,9 +123,8 @@ def _print(document: dict[str, Any], as_json: bool) -> None:
     table.add_column()
     stderr_nll = "" if document["nll_stderr"] is None else f" ± {document['nll_stderr']:.3f}"
     bits = f"({document['bits_per_dim']:.4f} bits/dim)"
-    table.add_row(f"{document.get('split', 'test')} NLL", f"{document['nll']:.3f}{stderr_nll} nats {bits}")
-    if "train_nll" in document:
-        table.add_row("train NLL", f"{document['train_nll']:.3f} nats")
+    table.add_row("test NLL", f"{document['nll']:.3f}{stderr_nll} nats {bits}")
+    table.add_row("train NLL", f"{document['train_nll']:.3f} nats")
     if document["partition"] is None:
         table.add_row("log Z", "0, the prior is normalized")
     else:

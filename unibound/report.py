@@ -133,7 +133,7 @@ def evaluate(
     results = dict(zip(chosen, found, strict=True))
     if as_json:
         first = next(iter(chosen))
-        document = console.as_document(run, results[first], chosen[first])
+        document = console.as_document(run, results[first])
         estimates = documents(results)
         own = {"split": split, "of": found[0].of, "partition": estimates[0]["partition"], "estimates": estimates}
         print(json.dumps(finite(document | own)))
