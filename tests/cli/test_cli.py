@@ -13,8 +13,8 @@ import torch
 from running import TINY, Cli, Result, Words, start, wait_for, words_of
 from safetensors.torch import save_file
 
-from unibound import checkpoint, console
-from unibound.cli import main
+from unibound import checkpoint
+from unibound.cli import console, main
 
 
 def refused(result: Result, *parts: str, code: int = 2) -> None:

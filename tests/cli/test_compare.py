@@ -6,7 +6,8 @@ import pytest
 import torch
 from running import TINY, words_of
 
-from unibound import Estimate, Estimator, JointBound, Run, compare, registries
+from unibound import Estimate, Estimator, JointBound, Run, registries
+from unibound.cli import compare
 from unibound.diagnose import gradient_noise
 from unibound.gradients import bias
 from unibound.layers import Layer

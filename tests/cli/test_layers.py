@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from running import Cli, Words
 
 from unibound import UsageError, layers
+from unibound.cli.flags import spell
 from unibound.convert import Flag
-from unibound.flags import spell
 from unibound.layers import Layer
 from unibound.settings import Optimizer, Settings, Stage
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from unibound import Estimator, Run, UsageError, registries
-from unibound.matrix import Cell, cells, configure, settings_of, small_data, try_cell
+from unibound.cli.matrix import Cell, cells, configure, settings_of, small_data, try_cell
 from unibound.registry import Registry, settings_class
 from unibound.settings import Choice
 from unibound.testing import variants

@@ -8,7 +8,7 @@ import pytest
 
 from unibound import UsageError, layers
 from unibound.build import build
-from unibound.plugin_commands import list_plugins
+from unibound.cli.plugins import list_plugins
 from unibound.train import Training
 
 

@@ -7,9 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from unibound import UsageError, checks, listing, schedules
-from unibound.certify import Certificate, certify
-from unibound.certify_joint import certify_joint
+from unibound import UsageError, listing, schedules
+from unibound.certify import Certificate, certify, certify_joint, checks
 from unibound.testing.worlds import Rates, Table, World, scatter
 
 QUICK = {"num_chains": 50, "temperatures": 200, "raise_cases": 20}

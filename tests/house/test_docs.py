@@ -53,7 +53,7 @@ def test_examples_run(code: str) -> None:
 
 @pytest.mark.parametrize("kind", registries())
 def test_every_plugin_says_what_it_is_and_what_its_settings_mean(kind: str) -> None:
-    from unibound.flags import describe
+    from unibound.cli.flags import describe
     from unibound.registry import settings_class
 
     for name, cls in registries()[kind].items():

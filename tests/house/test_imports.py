@@ -15,15 +15,13 @@ ORDER = """
 errors kernels likelihood networks tails
 checkpoint data distributions download prior weights
 joint
-checks estimator listing memory model partition pictures schedules
+estimator listing memory model partition pictures schedules
 annealing diagnose hookspecs tally
-evaluate evidence registry shards
-certify rbm_file settings skeleton testing
-certify_joint convert examine gradients train
+evaluate registry shards
+certify settings testing
+convert examine gradients train
 build layers
-flags matrix run
-compare console plugin_commands
-compare_report report
+run
 cli
 """
 """A module imports only from lines above its own; `unibound` itself comes after `run`."""

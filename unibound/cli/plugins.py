@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 import attrs
 from cyclopts import Parameter
 
+from unibound.cli.flags import describe
 from unibound.errors import UsageError
-from unibound.flags import describe
 from unibound.registry import did_you_mean, registries, settings_class
 
 
@@ -33,7 +33,7 @@ def list_plugins(
         print(*(f"{name}  {text}" for name, text in about.items()), sep="\n") if not json else _print_json(about)
         return
     if matrix:
-        from unibound.matrix import cells, show
+        from unibound.cli.matrix import cells, show
 
         found = list(cells())
         _print_json([attrs.asdict(cell) for cell in found]) if json else show(found)
@@ -81,7 +81,7 @@ def new(name: str, *, dir: Path = Path(".")) -> None:
         name: of the distribution, and of the new folder.
         dir: where the folder is made.
     """
-    from unibound import skeleton
+    from unibound.cli import skeleton
 
     folder, package = skeleton.new(name, dir)
     print(f"{folder} is ready; next:\n")

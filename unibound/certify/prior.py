@@ -10,9 +10,9 @@ import attrs
 import torch
 from torch import Tensor
 
-from unibound import annealing, checks
-from unibound.errors import UsageError
-from unibound.evidence import (
+from unibound import annealing
+from unibound.certify import checks
+from unibound.certify.evidence import (
     Evidence,
     assumptions,
     below_base_rate,
@@ -23,6 +23,7 @@ from unibound.evidence import (
     pooled,
     schedule_of,
 )
+from unibound.errors import UsageError
 from unibound.partition import TOLERANCE, LogZ, require_energy_prior
 from unibound.prior import EnergyPrior, Prior
 

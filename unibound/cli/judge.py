@@ -14,16 +14,15 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from unibound import console
-from unibound.certify import Certificate
+from unibound.certify import Certificate, certify_joint
 from unibound.certify import certify as certify_prior
-from unibound.certify_joint import certify_joint
+from unibound.certify.rbm_file import read_data, read_rbm
+from unibound.cli import console
 from unibound.convert import choice
 from unibound.diagnose import diagnose as look_into
 from unibound.errors import UniboundError, UsageError
 from unibound.evaluate import Evaluation
 from unibound.partition import HEAVY_TAIL, LogZ, PartitionEstimator
-from unibound.rbm_file import read_data, read_rbm
 from unibound.run import Run
 
 SIDES = {"equal": "exact", "stochastic_lower": "errs low", "stochastic_upper": "errs high"}

@@ -8,7 +8,8 @@ import attrs
 import torch
 from torch import Tensor
 
-from unibound import annealing, checks, schedules
+from unibound import annealing, schedules
+from unibound.certify import checks
 from unibound.errors import UsageError
 from unibound.partition import LEAST_ESS, LogZ
 from unibound.prior import EnergyPrior

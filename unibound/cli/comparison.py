@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from unibound.compare import SUMMARY, Cell, folder_of, plan, run, summarize
+from unibound.cli.compare import SUMMARY, Cell, folder_of, plan, run, summarize
 from unibound.errors import UsageError
 from unibound.layers import Layer
 from unibound.run import write_text

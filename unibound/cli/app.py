@@ -10,9 +10,10 @@ import cyclopts
 from cyclopts import App, Parameter
 
 import unibound
-from unibound import layers, pictures, plugin_commands
+from unibound import layers, pictures
+from unibound.cli import plugins
+from unibound.cli.flags import accept_settings
 from unibound.errors import UniboundError, UsageError
-from unibound.flags import accept_settings
 from unibound.layers import Layer
 
 # What torch has imported is here to stay; looking through it for garbage takes longer than most commands.
@@ -45,7 +46,7 @@ def run(
         resume: folder of a run to go on with; it keeps its settings.
         json: print one JSON document on stdout, and everything else on stderr.
     """
-    from unibound import console
+    from unibound.cli import console
 
     if resume is not None:
         if flags.values or config or run_dir:
@@ -88,7 +89,7 @@ def evaluate(
         max_memory: of the particles held at once, in bytes or as 500MB or 2GB.
         json: print one JSON document on stdout, and everything else on stderr.
     """
-    from unibound import report
+    from unibound.cli import judge
     from unibound.memory import parse_bytes
 
     if num_particles is not None and num_particles < 1:
@@ -100,8 +101,8 @@ def evaluate(
         "num_chains": num_chains, "num_temperatures": num_temperatures, "target_stderr": target_stderr,
         "num_processes": num_processes, "state": state,
     }  # fmt: skip
-    chosen = report.partitions(opened, partition, **overrides)
-    report.evaluate(opened, split, num_particles, chosen, memory, as_json=json)
+    chosen = judge.partitions(opened, partition, **overrides)
+    judge.evaluate(opened, split, num_particles, chosen, memory, as_json=json)
 
 
 @app.command
@@ -141,13 +142,13 @@ def certify(
         threads: CPU threads.
         json: print one JSON document on stdout, and everything else on stderr.
     """
-    from unibound import report
+    from unibound.cli import judge
 
     options = {
         "num_chains": num_chains, "temperatures": temperatures, "base": base, "tolerance": tolerance,
         "raise_cases": raise_cases, "raise_chains": raise_chains, "seed": seed,
     }  # fmt: skip
-    report.certify(run, rbm, data, num_particles=num_particles, threads=threads, as_json=json, **options)
+    judge.certify(run, rbm, data, num_particles=num_particles, threads=threads, as_json=json, **options)
 
 
 @app.command
@@ -168,9 +169,9 @@ def diagnose(
         split: train, valid or test.
         json: print one JSON document on stdout, and everything else on stderr.
     """
-    from unibound import report
+    from unibound.cli import judge
 
-    report.diagnose(unibound.Run.open(run), split, num_particles, count, as_json=json)
+    judge.diagnose(unibound.Run.open(run), split, num_particles, count, as_json=json)
 
 
 @app.command
@@ -218,19 +219,19 @@ def compare(
         out: folder of the comparison; by default one under runs/, the same for the same settings.
         json: print one JSON document on stdout, and everything else on stderr.
     """
-    from unibound import compare_report
+    from unibound.cli import comparison
 
     found = [layers.read(config)] if config is not None else []
     if evaluation_particles is not None:
         flags.values["num_particles"] = evaluation_particles
     found += [layers.from_environment(), flags]
-    compare_report.compare(estimators, num_particles, seeds, found, out, as_json=json)
+    comparison.compare(estimators, num_particles, seeds, found, out, as_json=json)
 
 
-app.command(plugin_commands.list_plugins, name="list")
-app.command(plugin_commands.show)
-app.command(plugin_commands.check)
-app.command(plugin_commands.new)
+app.command(plugins.list_plugins, name="list")
+app.command(plugins.show)
+app.command(plugins.check)
+app.command(plugins.new)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -30,7 +30,7 @@ def new(name: str, parent: Path) -> tuple[Path, str]:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} exists already, and nothing is overwritten; choose another name or --dir")
     try:
-        _write(files("unibound") / "templates" / "plugin", folder, {"name": name, "package": package})
+        _write(files("unibound.cli") / "templates" / "plugin", folder, {"name": name, "package": package})
     except OSError as error:
         raise UsageError(f"cannot write to {folder}: {error.strerror}; choose another --dir") from error
     return folder, package

@@ -9,10 +9,9 @@ import attrs
 import torch
 from torch import Tensor
 
-from unibound import annealing, checks
-from unibound.certify import Base, Certificate, certify, require_sane
-from unibound.evaluate import MAX_GAP, Evaluation, evaluate
-from unibound.evidence import (
+from unibound import annealing
+from unibound.certify import checks
+from unibound.certify.evidence import (
     Evidence,
     assumptions,
     below_base_rate,
@@ -23,6 +22,8 @@ from unibound.evidence import (
     pooled,
     schedule_of,
 )
+from unibound.certify.prior import Base, Certificate, certify, require_sane
+from unibound.evaluate import MAX_GAP, Evaluation, evaluate
 from unibound.joint import JointBound
 from unibound.partition import NORMAL_95, TOLERANCE, LogZ, ScaledPrior, require_energy_prior
 
