@@ -9,6 +9,7 @@ from unibound.data import Splits
 from unibound.distributions import require_bits
 from unibound.errors import UsageError
 from unibound.joint import JointBound
+from unibound.precision import mix_precision
 from unibound.settings import Settings
 
 
@@ -16,7 +17,7 @@ def build(settings: Settings, x_train: Tensor) -> JointBound:
     """Build q and p as the settings say, for training data [N, *X].
 
     Raises:
-        UsageError: a posterior over other latents than the prior's.
+        UsageError: a posterior over other latents than the prior's, or mixed precision that cannot be had.
     """
     model = settings.model.settings
     prior_settings = attrs.asdict(settings.prior.settings, recurse=False)
@@ -28,7 +29,18 @@ def build(settings: Settings, x_train: Tensor) -> JointBound:
             f"posterior {posterior.name} is over {posterior.cls.support}, but prior {settings.prior.name} over "
             f"{suitable.cls.support}; leave the posterior out, which gives {suitable.name}"
         )
-    return model.build(prior, settings.likelihood.settings, posterior.settings, x_train.mean(0))
+    joint = model.build(prior, settings.likelihood.settings, posterior.settings, x_train.mean(0))
+    if settings.mixed_precision:
+        _require_mixable(settings.dtype, x_train.device)
+        mix_precision(joint)
+    return joint
+
+
+def _require_mixable(dtype: str, device: torch.device) -> None:
+    if dtype != "float32":
+        raise UsageError(f"mixed_precision is of float32 and bfloat16, but dtype is {dtype}; leave one of them out")
+    if not torch.amp.is_autocast_available(device.type):
+        raise UsageError(f"mixed_precision needs autocast, which torch lacks for {device.type}; leave it out")
 
 
 def require_data(settings: Settings, splits: Splits) -> None:

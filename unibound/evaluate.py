@@ -23,6 +23,8 @@ MAX_GAP = 0.5
 """Nats by which the bound may still rise as particles double, where two ends are claimed for the NLL."""
 GROUP = 1000
 """Data whose particles are annealed together."""
+CACHED = 2**25
+"""Bytes of particles held at once on a CPU, whatever it has: past its caches they cost half as much again."""
 
 
 @attrs.frozen
@@ -182,9 +184,12 @@ def evaluate_all(
     if num_particles < 1 or len(x) < 1:
         raise UsageError(f"evaluation needs particles and data, but has {num_particles} and {len(x)}")
     joint.eval()
-    at_once = max_memory // bytes_per_particle(joint, x[:1])
+    size = bytes_per_particle(joint, x[:1])
+    at_once = max_memory // size
     if at_once < 1:
         raise UsageError(f"a memory of {max_memory} bytes does not hold one particle; allow more")
+    if x.device.type == "cpu":
+        at_once = min(at_once, max(1, CACHED // size))
     chunk = min(num_particles, at_once, 50_000)
     start, own = time.perf_counter(), [0.0] * len(normalized)
     results: list[list[Tensor]] = [[] for _ in normalized]

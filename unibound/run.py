@@ -11,11 +11,8 @@ import hashlib
 import json
 import math
 import os
-import platform
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +22,11 @@ import torch
 from unibound import checkpoint, layers, pictures
 from unibound.build import build, parse_device, require_data
 from unibound.data import Splits, binarize
+from unibound.environment import environment
 from unibound.errors import NonFiniteError, UsageError
 from unibound.evaluate import MAX_MEMORY, Evaluation, evaluate_all, normalize
 from unibound.joint import JointBound
-from unibound.partition import LogZ, PartitionEstimator
+from unibound.partition import LogZ, NormalizedPrior, PartitionEstimator
 from unibound.settings import Settings
 from unibound.train import CURE, Epoch, Training, largest_weight
 
@@ -82,7 +80,7 @@ class Run:
             run._training()  # refuses what cannot be trained, before anything is written
         try:
             path.mkdir(parents=True, exist_ok=True)
-            write_text(path / "env.json", json.dumps(run._environment(), indent=2) + "\n")
+            write_text(path / "env.json", json.dumps(environment() | {"data_sha256": run.data_digest}, indent=2) + "\n")
             write_text(path / RESOLVED, layers.write(settings))
         except OSError as error:
             raise UsageError(f"cannot write a run to {path}: {error.strerror}; name another --run-dir") from error
@@ -178,41 +176,40 @@ class Run:
             checkpoint.save(self.checkpoints, done, self.joint.state_dict(), state)
             yield progress
 
+    def normalize(self, partition: PartitionEstimator | None = None) -> NormalizedPrior | None:
+        """What normalizes p, by default found as the settings say; None if p is normalized already."""
+        with torch.random.fork_rng():
+            torch.manual_seed(self.settings.seed)
+            return normalize(self.joint, partition or self.settings.partition.settings, self.splits.train)
+
     def evaluate(
         self,
         split: str,
         *,
         num_particles: int | None = None,
-        partition: Any = None,
+        normalized: NormalizedPrior | None = None,
         limit: int | None = None,
         on_progress: Callable[[int], object] = lambda done: None,
     ) -> Evaluation:
-        """Evaluate on one split, by default as the settings say. See `evaluate_all`."""
-        partitions = [partition or self.settings.partition.settings]
+        """Evaluate on one split, by default with what `normalize` finds. See `evaluate_all`."""
         options = {"num_particles": num_particles, "limit": limit, "on_progress": on_progress}
-        return self.evaluate_all(split, partitions, **options)[0]
+        return self.evaluate_all(split, [normalized or self.normalize()], **options)[0]
 
     def evaluate_all(
         self,
         split: str,
-        partitions: Sequence[PartitionEstimator],
+        normalized: Sequence[NormalizedPrior | None],
         *,
         num_particles: int | None = None,
         limit: int | None = None,
         max_memory: int = MAX_MEMORY,
         on_progress: Callable[[int], object] = lambda done: None,
     ) -> list[Evaluation]:
-        """Evaluate on one split, once for each way to find log Z, all with the same particles.
+        """Evaluate on one split, once for each way to normalize p, all with the same particles.
 
         The random numbers are those of the run's seed, whatever was drawn before, and leave no trace.
         """
         with torch.random.fork_rng():
-            normalized, seconds = [], []
-            for partition in partitions:
-                start = time.perf_counter()
-                torch.manual_seed(self.settings.seed)
-                normalized.append(normalize(self.joint, partition, self.splits.train))
-                seconds.append(time.perf_counter() - start)
             torch.manual_seed(self.settings.seed)
             results = evaluate_all(
                 self.joint,
@@ -225,7 +222,7 @@ class Run:
         if any(math.isnan(result.nll) for result in results):
             group, size = largest_weight(self.joint)
             raise NonFiniteError(f"the {split} NLL is not a number, and {group} has weights up to {size:.1g}; {CURE}")
-        return [attrs.evolve(r, seconds=r.seconds + more) for r, more in zip(results, seconds, strict=True)]
+        return results
 
     def draw(self) -> None:
         """Write samples.png and reconstructions.png."""
@@ -261,19 +258,6 @@ class Run:
             digest.update(name.encode())
             digest.update(x.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
-
-    def _environment(self) -> dict[str, Any]:
-        points = entry_points(group="unibound")
-        return {
-            "command": sys.argv,
-            "python": platform.python_version(),
-            "platform": platform.platform(),
-            "torch": torch.__version__,
-            "threads": torch.get_num_threads(),
-            "unibound": version("unibound"),
-            "plugins": sorted({f"{point.dist.name} {point.dist.version}" for point in points if point.dist}),
-            "data_sha256": self.data_digest,
-        }
 
 
 def write_text(path: Path, text: str) -> None:

@@ -95,6 +95,8 @@ class Settings:
         threads: CPU threads; more than one pay off for wide networks on idle cores, and hurt on busy ones.
         device: cpu, cuda, or any other name torch knows.
         dtype: of parameters and data; log-weights are summed in float64 whatever it is.
+        mixed_precision: train with the layers of q and p in bfloat16; twice as fast where their products are large,
+            and the processor has bfloat16. Log-probabilities, the prior and all evaluation keep the dtype.
     """
 
     data: Choice = _default("data_set", "digits")
@@ -112,3 +114,4 @@ class Settings:
     threads: int = attrs.field(default=1, validator=ge(1))
     device: str = "cpu"
     dtype: Literal["float32", "float64"] = "float32"
+    mixed_precision: bool = False

@@ -137,6 +137,7 @@ settings = st.builds(
     seed=st.integers(0, 2**63 - 1),
     device=st.text("cpuda:0123", max_size=8),
     dtype=st.sampled_from(["float32", "float64"]),
+    mixed_precision=st.booleans(),
 )
 
 

@@ -13,7 +13,7 @@ CORE, PLUGINS = ROOT / "unibound", ROOT / "plugins" / "unibound_plugins"
 
 ORDER = """
 errors kernels likelihood networks tails
-checkpoint data distributions download prior weights
+checkpoint data distributions download environment precision prior weights
 joint
 estimator listing memory model partition pictures schedules
 annealing diagnose hookspecs tally

@@ -1,6 +1,7 @@
 """The built-in data sets, read from small files in the original formats, and real ones where they are."""
 
 import gzip
+import hashlib
 import os
 import struct
 import sys
@@ -101,14 +102,33 @@ class TestBinarizedMnist:
             write_amat(tmp_path / f"binarized_mnist_{name}.amat", letters(count))
         return tmp_path
 
+    @pytest.fixture(autouse=True)
+    def published(self, monkeypatch):
+        """As if one, two and three letters were the published set."""
+        bits = {
+            name: hashlib.sha256(np.packbits(letters(count))).hexdigest()
+            for count, name in enumerate(("train", "valid", "test"), 1)
+        }
+        monkeypatch.setattr(sys.modules[BinarizedMnist.__module__], "_BITS", bits)
+
     def test_amat(self, folder):
         assert_upright(BinarizedMnist(folder).load(), 1, 2, 3)
 
     def test_npz(self, tmp_path):
-        packed = np.packbits(letters(2).reshape(2, 784), axis=1)
-        splits = dict.fromkeys(("train", "valid", "test"), packed)
+        splits = {
+            name: np.packbits(letters(count).reshape(count, 784), axis=1)
+            for count, name in enumerate(("train", "valid", "test"), 1)
+        }
         np.savez(tmp_path / "binarized_mnist.npz", **splits, n_pixels=784, shape=[28, 28])
-        assert_upright(BinarizedMnist(tmp_path).load(), 2, 2, 2)
+        assert_upright(BinarizedMnist(tmp_path).load(), 1, 2, 3)
+
+    @pytest.mark.parametrize(
+        "change", [lambda x: x.swapaxes(1, 2), lambda x: x[:, ::-1], lambda x: 1 - x, lambda x: x[:-1]]
+    )
+    def test_other_bits(self, folder, change):
+        write_amat(folder / "binarized_mnist_test.amat", change(letters(3)))
+        with pytest.raises(UsageError, match="test is not binarized MNIST as published"):
+            BinarizedMnist(folder).load()
 
     @pytest.mark.parametrize(
         "damage",

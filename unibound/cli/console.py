@@ -16,6 +16,7 @@ from rich.progress import Progress as ProgressBar
 from rich.table import Table
 
 from unibound.evaluate import Evaluation
+from unibound.partition import NormalizedPrior
 from unibound.run import EVALUATION, Progress, Run, write_text
 from unibound.settings import Settings
 
@@ -60,6 +61,8 @@ def as_document(run: Run, result: Evaluation) -> dict[str, Any]:
         "nll_stderr": None if math.isnan(result.nll_stderr) else result.nll_stderr,
         "bits_per_dim": result.bits_per_dim,
         "nll_side": result.side,
+        "nll_low": None if result.interval is None else result.interval[0],
+        "nll_high": result.ceiling,
         "num_particles": result.num_particles,
         "ess": result.ess,
         "partition": None if log_z is None else run.settings.partition.name,
@@ -88,18 +91,20 @@ def _train(run: Run, epochs: Iterator[Progress]) -> dict[str, Any]:
             seconds = progress.seconds
     start = time.perf_counter()
     run.draw()
-    test = _evaluate(run, "test")
+    normalized = run.normalize()
+    test = _evaluate(run, "test", normalized)
     # A sample of the training set of the size of the test set: enough to see overfitting.
-    train_nll = _evaluate(run, "train", limit=len(run.splits.test)).nll
+    train_nll = _evaluate(run, "train", normalized, limit=len(run.splits.test)).nll
     seconds += time.perf_counter() - start
     return as_document(run, test) | {"train_nll": train_nll, "seconds": seconds}
 
 
-def _evaluate(run: Run, split: str, *, limit: int | None = None) -> Evaluation:
+def _evaluate(run: Run, split: str, normalized: NormalizedPrior | None, *, limit: int | None = None) -> Evaluation:
     total = len(getattr(run.splits, split)[:limit])
     with _bar("evaluation") as bar:
         task = bar.add_task(f"evaluating {split}", total=total, text="")
-        return run.evaluate(split, limit=limit, on_progress=lambda done: bar.advance(task, done))
+        options = {"limit": limit, "on_progress": lambda done: bar.advance(task, done)}
+        return run.evaluate(split, normalized=normalized, **options)
 
 
 def _bar(name: str) -> ProgressBar:

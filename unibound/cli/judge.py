@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,8 +25,6 @@ from unibound.errors import UniboundError, UsageError
 from unibound.evaluate import Evaluation
 from unibound.partition import HEAVY_TAIL, LogZ, PartitionEstimator
 from unibound.run import Run
-
-SIDES = {"equal": "exact", "stochastic_lower": "errs low", "stochastic_upper": "errs high"}
 
 
 def documents(results: dict[str, Evaluation]) -> list[dict[str, Any]]:
@@ -86,7 +85,7 @@ def show(title: str, results: dict[str, Evaluation]) -> None:
         log_z = result.log_z
         for one in [] if log_z is None else [each for each in (log_z.opposite, log_z) if each is not None]:
             ess = "" if one.ess is None else f"{one.ess:.0f}/{one.num_chains}"
-            side = SIDES[one.side] + (", if mixed" if one.heuristic else "")
+            side = console.SIDES[one.side] + (", if mixed" if one.heuristic else "")
             mark = "" if one.trustworthy else " (untrustworthy)"
             table.add_row(f"log Z, {name}{mark}", f"{one.value:.3f}", "", f"{one.stderr:.3f}", side, "log Z", ess, "")
         normalized = log_z is None and result.of == "log p"
@@ -126,9 +125,15 @@ def evaluate(
     """Evaluate a trained run, once for each way to find log Z, and print what came out."""
     chosen = partitions or {run.settings.partition.name: run.settings.partition.settings}
     with bar(f"evaluating {split}", len(getattr(run.splits, split))) as advance:
+        normalized, seconds = [], []
+        for partition in chosen.values():
+            start = time.perf_counter()
+            normalized.append(run.normalize(partition))
+            seconds.append(time.perf_counter() - start)
         found = run.evaluate_all(
-            split, list(chosen.values()), num_particles=num_particles, max_memory=max_memory, on_progress=advance
+            split, normalized, num_particles=num_particles, max_memory=max_memory, on_progress=advance
         )
+    found = [attrs.evolve(one, seconds=one.seconds + more) for one, more in zip(found, seconds, strict=True)]
     results = dict(zip(chosen, found, strict=True))
     if as_json:
         first = next(iter(chosen))

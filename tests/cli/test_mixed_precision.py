@@ -1,0 +1,58 @@
+"""A run in mixed precision trains other weights, is evaluated in full precision, repeats, and goes on."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from running import Cli, Words
+
+from unibound import Run, checkpoint, layers
+
+
+def weights(folder: str) -> dict[str, torch.Tensor]:
+    return checkpoint.load_weights(checkpoint.newest(Path(folder) / "checkpoints"))
+
+
+def same(one: str, other: str) -> bool:
+    first, second = weights(one), weights(other)
+    assert first.keys() == second.keys()
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.fixture
+def mixed(cli: Cli, tiny: Words) -> float:
+    """Train in the folder `mixed`; returns the test NLL."""
+    result = cli(*tiny("mixed"), "--mixed-precision", "--json")
+    assert result.code == 0, result.err
+    return json.loads(result.out)["nll"]
+
+
+def test_it_changes_training_and_keeps_the_dtype(cli: Cli, tiny: Words, mixed: float) -> None:
+    assert cli(*tiny("plain")).code == 0
+    assert not same("mixed", "plain")
+    assert {value.dtype for value in weights("mixed").values()} == {torch.float32}
+
+
+def test_evaluation_is_in_full_precision(cli: Cli, mixed: float) -> None:
+    settings = Path("mixed/resolved.toml")
+    text = settings.read_text()
+    assert "mixed_precision = true" in text
+    settings.write_text(text.replace("mixed_precision = true", "mixed_precision = false"))
+    assert json.loads(cli("evaluate", "mixed", "--json").out)["nll"] == mixed
+
+
+def test_it_repeats_and_resumes_to_the_same_bits(cli: Cli, mixed: float) -> None:
+    settings = layers.resolve([layers.read(Path("mixed/resolved.toml"))])
+    next(Run.create(Path("stopped"), settings).train())
+    assert cli("run", "--resume", "stopped").code == 0
+    assert same("mixed", "stopped")
+
+
+@pytest.mark.parametrize("words", [["--mixed-precision"], ["--mixed-precision=true"]])
+def test_float64_has_nothing_to_mix(cli: Cli, tiny: Words, words: list[str]) -> None:
+    result = cli(*tiny(dtype="float64"), *words)
+    assert result.code == 2
+    assert "mixed_precision is of float32 and bfloat16, but dtype is float64; leave one of them out" in result.err
+    assert not Path("run").exists()
+    assert cli(*tiny(dtype="float64"), "--mixed-precision=false").code == 0
