@@ -1,0 +1,126 @@
+"""The ledger of results, one line each, and the page that is made from it.
+
+    python benches/ledger.py add RUN          enter the result of a finished run
+    python benches/ledger.py add RUN EVALUATION.json     the same, with what `unibound evaluate --json` found later
+    python benches/ledger.py page             write docs/reproducing.md anew
+
+Nobody writes a number into the page by hand: what is not in the ledger is not on it.
+"""
+
+import json
+import shlex
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+LEDGER = ROOT / "benches" / "ledger.jsonl"
+PAGE = ROOT / "docs" / "reproducing.md"
+BEGIN, END = "<!-- made by benches/ledger.py -->\n", "<!-- end -->\n"
+
+
+def entry(run: Path, evaluation: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What the ledger keeps of a finished run: what was done, to what, and what came out, in nats."""
+    settings = tomllib.loads((run / "resolved.toml").read_text())
+    environment = json.loads((run / "env.json").read_text())
+    final = json.loads((run / "evaluation.json").read_text())
+    found = evaluation or final
+    command = shlex.join(["unibound", *environment["command"][1:]])
+    return {
+        "published": False,
+        "recipe": _recipe(environment["command"]),
+        "command": command,
+        "commit": environment["commit"],
+        "seed": settings["seed"],
+        "data": settings["data"]["name"],
+        "data_sha256": environment["data_sha256"],
+        "processor": environment["processor"],
+        "threads": environment["threads"],
+        "torch": environment["torch"],
+        "seconds": round(final["seconds"]),
+        "num_particles": found["num_particles"],
+        "partition": found["partition"],
+        "nll": found["nll"],
+        "nll_stderr": found["nll_stderr"],
+        "nll_low": found["nll_low"],
+        "nll_high": found["nll_high"],
+        "train_nll": final["train_nll"],
+        "raise_nll": next((one["nll"] for one in found.get("estimates", []) if one["partition"] == "raise"), None),
+    }
+
+
+def _recipe(command: list[str]) -> str:
+    words = [word for part in command for word in part.split("=", 1)]
+    if "--config" not in words:
+        raise SystemExit("ledger: the run was not started from a recipe, with --config")
+    return Path(words[words.index("--config") + 1]).stem
+
+
+def read() -> list[dict[str, Any]]:
+    """Every entry, oldest first."""
+    return [json.loads(line) for line in LEDGER.read_text().splitlines()] if LEDGER.exists() else []
+
+
+def table(entries: list[dict[str, Any]]) -> str:
+    """The published numbers beside what was obtained; a cell without an entry stays empty."""
+    lines = [
+        "| recipe | published | obtained | gap | 95% interval | training NLL | seed | K | hours | commit |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---|",
+    ]
+    for published in (one for one in entries if one["published"]):
+        name = published["recipe"]
+        own = [one for one in entries if not one["published"] and one["recipe"] in (name, f"{name}-full")]
+        rows = [[f"`{one['recipe']}`", _nll(published), *_cells(one, published["nll"])] for one in own]
+        rows = rows or [[f"`{name}`", _nll(published), *[""] * 8]]
+        lines += ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def _nll(one: dict[str, Any], decimals: int = 2) -> str:
+    """An NLL, with that by RAISE in brackets."""
+    text = f"{one['nll']:.{decimals}f}"
+    return text if one["raise_nll"] is None else f"{text} ({one['raise_nll']:.{decimals}f})"
+
+
+def _cells(one: dict[str, Any], published: float) -> list[str]:
+    low, high = ("" if end is None else f"{end:.2f}" for end in (one["nll_low"], one["nll_high"]))
+    return [
+        f"{_nll(one)} ± {one['nll_stderr']:.2f}",
+        f"{one['nll'] - published:+.2f}",
+        f"[{low}, {high}]",
+        f"{one['train_nll']:.2f}",
+        str(one["seed"]),
+        str(one["num_particles"]),
+        f"{one['seconds'] / 3600:.2f}",
+        f"`{one['commit']}`",
+    ]
+
+
+def page(text: str, entries: list[dict[str, Any]]) -> str:
+    """The page with its table made anew."""
+    before, rest = text.split(BEGIN)
+    _, after = rest.split(END)
+    commands = [
+        f"- `{one['command']}`\n  data {one['data_sha256'][:12]}, {one['processor']}, torch {one['torch']}, "
+        f"{one['threads']} thread{'s' * (one['threads'] > 1)}"
+        for one in entries
+        if not one["published"]
+    ]
+    return f"{before}{BEGIN}\n{table(entries)}\n" + "\n".join(commands) + f"\n\n{END}{after}"
+
+
+def main(words: list[str]) -> None:
+    match words:
+        case ["add", run, *evaluation]:
+            found = json.loads(Path(evaluation[0]).read_text()) if evaluation else None
+            with LEDGER.open("a") as file:
+                file.write(json.dumps(entry(Path(run), found)) + "\n")
+        case ["page"]:
+            PAGE.write_text(page(PAGE.read_text(), read()))
+        case _:
+            raise SystemExit(__doc__)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
