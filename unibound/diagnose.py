@@ -109,19 +109,27 @@ def diagnose(
             gap.append(log_mean_exp(log_w) - torch.stack([log_mean_exp(half) for half in halves]).mean(0))
             means.append(particles.tau.double().mean(0).flatten(1))  # [B, Z]
     gaps, mean = torch.cat(gap), torch.cat(means)
-    # The mean of K draws varies by itself; a K-th of the variance within a datum is not activity.
     noise = _noise(joint, x, num_particles)
-    activity = mean.var(0) - noise
     return Diagnosis(
         ess=torch.cat(ess),
         tail=torch.cat(tail),
         gap=gaps.mean().item(),
         gap_stderr=gaps.std().item() / math.sqrt(len(gaps)),
         num_particles=num_particles,
-        active=int((activity > ACTIVE).sum()),
+        active=count_active(mean, noise),
         units=mean.shape[1],
         groups=gradient_noise(joint, estimator, x[:batch_size], repeats),
     )
+
+
+def count_active(means: Tensor, noise: Tensor) -> int:
+    """Number of active units: those whose posterior mean varies over the data.
+
+    Args:
+        means: of K draws of the latents of each datum [N, Z], at least 2 data.
+        noise: what these vary by themselves, a K-th of the variance within a datum [Z]; that is not activity.
+    """
+    return int((means.var(0) - noise > ACTIVE).sum())
 
 
 def gradient_noise(joint: JointBound, estimator: Estimator, x: Tensor, repeats: int) -> dict[str, Group]:

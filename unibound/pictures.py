@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from unibound.joint import JointBound
+from unibound.prior import EnergyPrior
 
 BORDER = 2
 SMALLEST = 48  # pixels per datum; smaller ones are enlarged by whole factors, so that edges stay sharp
@@ -19,6 +20,16 @@ def samples(joint: JointBound, count: int = 100) -> Tensor:
     joint.eval()
     _, tau = joint.p.dream(count)
     return joint.p.conditional(tau).mean
+
+
+@torch.no_grad()
+def chain(joint: JointBound, count: int = 100) -> Tensor | None:
+    """Means of p(x | tau) for the persistent chains as they stand: [M, *X], M at most `count`; None without chains."""
+    prior = joint.p.unnormalized
+    if not isinstance(prior, EnergyPrior):
+        return None
+    joint.eval()
+    return joint.p.conditional(prior.chains[:count]).mean
 
 
 @torch.no_grad()

@@ -2,12 +2,13 @@
 
 resolved.toml        every setting        env.json       versions, plugins, data checksum
 metrics.jsonl        one line per epoch   checkpoints/   the newest two
-evaluation.json      the final numbers    samples.png, reconstructions.png
+evaluation.json      the final numbers    samples.png, reconstructions.png, chain.png
 """
 
 import contextlib
 import functools
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -29,6 +30,7 @@ from unibound.joint import JointBound
 from unibound.partition import LogZ, NormalizedPrior, PartitionEstimator
 from unibound.settings import Settings
 from unibound.train import CURE, Epoch, Training, largest_weight
+from unibound.watch import watch
 
 RESOLVED, METRICS, EVALUATION = "resolved.toml", "metrics.jsonl", "evaluation.json"
 
@@ -118,6 +120,16 @@ class Run:
         """The folder of the checkpoints."""
         return self.path / "checkpoints"
 
+    @property
+    def total_epochs(self) -> int:
+        """Epochs of all stages together."""
+        return sum(stage.epochs for stage in self.settings.stages)
+
+    def looks_after(self, done: int) -> bool:
+        """Whether the validation set is looked at after this many epochs: at the end of each stage, too."""
+        ends = itertools.accumulate(stage.epochs for stage in self.settings.stages)
+        return done == 1 or done % self.settings.validate_every == 0 or done in ends
+
     def train(self, *, resume: bool = False) -> Iterator[Progress]:
         """Train to the end, saving after every epoch.
 
@@ -154,16 +166,18 @@ class Run:
             done, valid_nll, log_z, start = progress.done, progress.valid_nll, progress.log_z, start - progress.seconds
             yield progress
         self._truncate_metrics(done)
-        settings = self.settings
-        total = sum(stage.epochs for stage in settings.stages)
         for epoch in training.epochs():
             done += 1
             line = {"done": done, **attrs.asdict(epoch)}
-            if done == 1 or done % settings.validate_every == 0 or done == total:
+            if self.looks_after(done):
                 with training.overflow_reported():
-                    valid = self.evaluate("valid", num_particles=min(100, settings.num_particles))
+                    valid = self.evaluate("valid", num_particles=min(100, self.settings.num_particles))
+                    watched = watch(self.joint, self.splits.valid, valid, seed=self.settings.seed)
+                    chain = pictures.chain(self.joint)
                 valid_nll, log_z = valid.nll, valid.log_z
-                line |= {"valid_nll": valid_nll, "log_z": None if log_z is None else log_z.value}
+                line |= {"valid_nll": valid_nll, "log_z": None if log_z is None else log_z.value, **watched.numbers}
+                if chain is not None:
+                    pictures.save_grid(self.path / "chain.png", chain)
             progress = Progress(epoch, done, valid_nll, log_z, time.perf_counter() - start)
             # The line first: if we are killed in between, resuming drops it and does the epoch again.
             with (self.path / METRICS).open("a") as file:

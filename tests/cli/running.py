@@ -1,5 +1,6 @@
 """A run that ends in a tenth of a second, and the real command."""
 
+import os
 import resource
 import signal
 import subprocess
@@ -39,6 +40,17 @@ Cli = Callable[..., Result]
 Words = Callable[..., list[str]]
 
 
+def refused(result: Result, *parts: str, code: int = 2) -> None:
+    """One line on stderr, with these parts in it, and nothing on stdout."""
+    assert result.code == code, result
+    assert result.out == ""
+    assert result.err.startswith("unibound: ")
+    assert result.err.count("\n") == 1, result.err
+    assert result.err.endswith("\n")
+    for part in parts:
+        assert part in result.err
+
+
 def words_of(flags: dict[str, object]) -> list[str]:
     """Flags as a person types them."""
     return [str(word) for name, value in flags.items() for word in (f"--{name}", value)]
@@ -47,17 +59,18 @@ def words_of(flags: dict[str, object]) -> list[str]:
 def start(words: list[str], max_file: int | None = None) -> subprocess.Popen[str]:
     """Start the real command.
 
-    Ctrl-C reaches it even where the tests run in the background; no file may grow beyond `max_file` bytes.
+    Ctrl-C reaches it even where the tests run in the background; no file may grow beyond `max_file` bytes, and
+    then nothing is compiled, which would write to a cache.
     """
+    environment = os.environ if max_file is None else os.environ | {"UNIBOUND_KERNELS": "reference"}
 
     def prepare() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         if max_file is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (max_file, max_file))
 
-    return subprocess.Popen(
-        [SCRIPT, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=prepare
-    )
+    pipe = subprocess.PIPE
+    return subprocess.Popen([SCRIPT, *words], stdout=pipe, stderr=pipe, text=True, preexec_fn=prepare, env=environment)
 
 
 def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 120) -> None:

@@ -10,22 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from running import TINY, Cli, Result, Words, start, wait_for, words_of
+from running import TINY, Cli, Words, refused, start, wait_for, words_of
 from safetensors.torch import save_file
 
 from unibound import checkpoint
 from unibound.cli import console, main
-
-
-def refused(result: Result, *parts: str, code: int = 2) -> None:
-    """One line on stderr, with these parts in it, and nothing on stdout."""
-    assert result.code == code, result
-    assert result.out == ""
-    assert result.err.startswith("unibound: ")
-    assert result.err.count("\n") == 1, result.err
-    assert result.err.endswith("\n")
-    for part in parts:
-        assert part in result.err
 
 
 @pytest.mark.parametrize(

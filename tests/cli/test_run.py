@@ -27,6 +27,7 @@ def test_folder_of_a_run(cli: Cli, tiny: Words) -> None:
         "evaluation.json",
         "samples.png",
         "reconstructions.png",
+        "chain.png",
     }
     assert tomllib.loads(Path("run/resolved.toml").read_text())["estimator"]["name"] == "vimco"
     environment = json.loads(Path("run/env.json").read_text())
@@ -34,7 +35,7 @@ def test_folder_of_a_run(cli: Cli, tiny: Words) -> None:
     lines = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
     assert [line["done"] for line in lines] == [1, 2]
     assert all(math.isfinite(line["bound"]) for line in lines)
-    for name in ("samples", "reconstructions"):
+    for name in ("samples", "reconstructions", "chain"):
         with Image.open(f"run/{name}.png") as image:
             assert image.size[0] > 100
             assert image.getextrema() != (0, 0)

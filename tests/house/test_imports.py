@@ -18,7 +18,7 @@ joint
 estimator listing memory model partition pictures schedules
 annealing diagnose hookspecs tally
 evaluate registry shards
-certify settings testing
+certify settings testing watch
 convert examine gradients train
 build layers
 run

@@ -35,6 +35,7 @@ def run(
     run_dir: Path | None = None,
     resume: Path | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
+    tensorboard: Annotated[bool, Parameter(negative=())] = False,
     flags: Layer,
 ) -> None:
     """Train a model, evaluate it, and say which side its number errs on.
@@ -45,18 +46,21 @@ def run(
         run_dir: folder of the run; by default a new one under runs/.
         resume: folder of a run to go on with; it keeps its settings.
         json: print one JSON document on stdout, and everything else on stderr.
+        tensorboard: mirror the metrics into the run's folder, for TensorBoard.
     """
-    from unibound.cli import console
+    from unibound.cli import console, mirror
 
+    if tensorboard:
+        mirror.require()
     if resume is not None:
         if flags.values or config or run_dir:
             raise UsageError(f"--resume goes on with the settings of {resume}; leave the other options out")
-        console.train(unibound.Run.open(resume, weights=False), resume=True, as_json=json)
+        console.train(unibound.Run.open(resume, weights=False), resume=True, as_json=json, tensorboard=tensorboard)
         return
     found = [layers.read(config)] if config is not None else []
     settings = layers.resolve([*found, layers.from_environment(), flags])
     path = run_dir or console.new_folder(settings)
-    console.train(unibound.Run.create(path, settings), resume=False, as_json=json)
+    console.train(unibound.Run.create(path, settings), resume=False, as_json=json, tensorboard=tensorboard)
 
 
 @app.command
@@ -191,6 +195,19 @@ def sample(run: Path, *, count: int = 100, out: Path | None = None) -> None:
         raise UsageError(f"--out {path} is no file in an existing folder; name a PNG file to write")
     pictures.save_grid(path, pictures.samples(opened.joint, count))
     print(path)
+
+
+@app.command
+def report(run: Path, *, output: Path | None = None) -> None:
+    """Write one page about a run, finished or not: its verdict, curves, pictures and settings.
+
+    Args:
+        run: folder of the run.
+        output: HTML file to write; report.html in the run's folder by default.
+    """
+    from unibound.cli import report
+
+    print(report.write(run, output))
 
 
 @app.command

@@ -15,7 +15,7 @@ from unibound.layers import Layer
 from unibound.run import write_text
 
 PLOTS = ("compare.png", "compare.svg")
-NO_PLOT = "no plot: matplotlib is not installed; pip install 'unibound[plot]' and give the command again"
+NO_PLOT = "no plot: matplotlib is not installed; pip install 'unibound[report]' and give the command again"
 
 
 def compare(
@@ -98,8 +98,8 @@ def _label(row: dict[str, Any]) -> tuple[str, str]:
 def plot(rows: list[dict[str, Any]], path: Path) -> list[Path]:
     """Draw the comparison, if matplotlib is there; the files written."""
     try:
-        from matplotlib.figure import Figure  # pyright: ignore[reportMissingImports]
-        from matplotlib.ticker import NullFormatter, ScalarFormatter  # pyright: ignore[reportMissingImports]
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import NullFormatter, ScalarFormatter
     except ImportError:
         return []
     figure = Figure(figsize=(12, 3.6), layout="constrained")

@@ -3,6 +3,7 @@
 import json
 import math
 import shlex
+import sys
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -15,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as ProgressBar
 from rich.table import Table
 
+from unibound.cli import mirror
 from unibound.evaluate import Evaluation
 from unibound.partition import NormalizedPrior
 from unibound.run import EVALUATION, Progress, Run, write_text
@@ -31,16 +33,18 @@ def new_folder(settings: Settings) -> Path:
     return Path("runs") / "-".join([*names, datetime.now().strftime("%Y%m%d-%H%M%S")])
 
 
-def train(run: Run, *, resume: bool, as_json: bool) -> None:
+def train(run: Run, *, resume: bool, as_json: bool, tensorboard: bool = False) -> None:
     """Train a run to the end, evaluate it, draw its pictures, and print what came out.
 
-    A run that is finished already is only printed again.
+    A run that is finished already is only printed again. With `tensorboard`, its metrics are mirrored there.
     """
     finished = run.path / EVALUATION
     if resume and finished.exists():
         document = json.loads(finished.read_text()) | {"run_dir": str(run.path)}
     else:
         epochs = run.train(resume=resume)
+        if tensorboard:
+            epochs = mirror.mirrored(run.path, epochs)
         try:
             document = _train(run, epochs)
         except KeyboardInterrupt:
@@ -79,16 +83,22 @@ def as_document(run: Run, result: Evaluation) -> dict[str, Any]:
 
 
 def _train(run: Run, epochs: Iterator[Progress]) -> dict[str, Any]:
-    stages, seconds = run.settings.stages, 0.0
-    with _bar("bound") as bar:
-        task = bar.add_task("training", total=sum(stage.epochs for stage in stages), text="")
+    stages, total, seconds = run.settings.stages, run.total_epochs, 0.0
+    _say(f"{total} epochs into {run.path}")
+    with _bar() as bar:
+        task = bar.add_task("training", total=total, text="")
         for progress in epochs:
             text = "" if progress.bound is None else f"log p(x) >= {progress.bound:.2f} nats"
             if progress.valid_nll is not None:
-                text += f", valid NLL {progress.valid_nll:.2f}"
+                text += f"{', ' if text else ''}valid NLL {progress.valid_nll:.2f}"
+            if progress.log_z is not None and not progress.log_z.trustworthy:
+                text += " (log Z untrustworthy)"
             name = stages[progress.epoch.stage].estimator.name
             bar.update(task, completed=progress.done, text=text, description=name)
             seconds = progress.seconds
+            if run.looks_after(progress.done):
+                left = seconds / progress.done * (total - progress.done)
+                _say(f"{name}, epoch {progress.done} of {total}: {text}; {seconds:.0f} s, about {left:.0f} s left")
     start = time.perf_counter()
     run.draw()
     normalized = run.normalize()
@@ -101,13 +111,15 @@ def _train(run: Run, epochs: Iterator[Progress]) -> dict[str, Any]:
 
 def _evaluate(run: Run, split: str, normalized: NormalizedPrior | None, *, limit: int | None = None) -> Evaluation:
     total = len(getattr(run.splits, split)[:limit])
-    with _bar("evaluation") as bar:
+    _say(f"evaluating {split}: {total} data")
+    with _bar(passing=True) as bar:
         task = bar.add_task(f"evaluating {split}", total=total, text="")
         options = {"limit": limit, "on_progress": lambda done: bar.advance(task, done)}
         return run.evaluate(split, normalized=normalized, **options)
 
 
-def _bar(name: str) -> ProgressBar:
+def _bar(*, passing: bool = False) -> ProgressBar:
+    """A bar for a terminal; elsewhere it would show nothing before its end, and `_say` takes its place."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -115,8 +127,37 @@ def _bar(name: str) -> ProgressBar:
         TimeRemainingColumn(),
         TextColumn("{task.fields[text]}"),
     )
-    passing = name == "evaluation"
-    return ProgressBar(*columns, console=stderr, transient=passing, disable=passing and not stderr.is_terminal)
+    return ProgressBar(*columns, console=stderr, transient=passing, disable=not stderr.is_terminal)
+
+
+def _say(text: str) -> None:
+    """A line for whoever reads a log while it grows; a terminal has the bar."""
+    if not stderr.is_terminal:
+        print(text, file=sys.stderr, flush=True)
+
+
+def rows(document: dict[str, Any]) -> list[tuple[str, str]]:
+    """What came out, as a person reads it: name and value."""
+    stderr_nll = "" if document["nll_stderr"] is None else f" ± {document['nll_stderr']:.3f}"
+    bits = f"({document['bits_per_dim']:.4f} bits/dim)"
+    found = [("test NLL", f"{document['nll']:.3f}{stderr_nll} nats {bits}")]
+    found.append(("train NLL", f"{document['train_nll']:.3f} nats"))
+    if document["partition"] is None:
+        found.append(("log Z", "0, the prior is normalized"))
+    else:
+        value = f"{document['log_z']:.4f} ± {document['log_z_stderr']:.4f} nats"
+        mark = "" if document["log_z_trustworthy"] else ", untrustworthy"
+        found.append(("log Z", f"{value} by {document['partition']} ({SIDES[document['log_z_side']]}{mark})"))
+    if document["log_z_ess"] is not None:
+        chains = f"effective sample size {document['log_z_ess']:.1f} of {document['log_z_chains']}"
+        found.append(("chains", chains))
+    particles = f"effective sample size {document['ess']:.1f} of {document['num_particles']} per datum"
+    return [
+        *found,
+        ("particles", particles),
+        ("side", document["conclusion"]),
+        ("time", f"{document['seconds']:.1f} s"),
+    ]
 
 
 def _print(document: dict[str, Any], as_json: bool) -> None:
@@ -126,21 +167,6 @@ def _print(document: dict[str, Any], as_json: bool) -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(justify="right", style="bold")
     table.add_column()
-    stderr_nll = "" if document["nll_stderr"] is None else f" ± {document['nll_stderr']:.3f}"
-    bits = f"({document['bits_per_dim']:.4f} bits/dim)"
-    table.add_row("test NLL", f"{document['nll']:.3f}{stderr_nll} nats {bits}")
-    table.add_row("train NLL", f"{document['train_nll']:.3f} nats")
-    if document["partition"] is None:
-        table.add_row("log Z", "0, the prior is normalized")
-    else:
-        value = f"{document['log_z']:.4f} ± {document['log_z_stderr']:.4f} nats"
-        mark = "" if document["log_z_trustworthy"] else ", untrustworthy"
-        table.add_row("log Z", f"{value} by {document['partition']} ({SIDES[document['log_z_side']]}{mark})")
-    if document["log_z_ess"] is not None:
-        table.add_row("chains", f"effective sample size {document['log_z_ess']:.1f} of {document['log_z_chains']}")
-    particles = f"effective sample size {document['ess']:.1f} of {document['num_particles']} per datum"
-    table.add_row("particles", particles)
-    table.add_row("side", document["conclusion"])
-    table.add_row("time", f"{document['seconds']:.1f} s")
-    table.add_row("run", escape(document["run_dir"]))
+    for name, value in [*rows(document), ("run", document["run_dir"])]:
+        table.add_row(name, escape(value))
     Console().print(table)

@@ -66,7 +66,7 @@ class BinarizedMnist(DataSet):
 def _verify(splits: Splits, source: Path) -> Splits:
     """Refuse other bits: likelihoods of turned, inverted or differently drawn images compare with nothing."""
     for name, x in splits.items():
-        if hashlib.sha256(np.packbits(x.numpy().astype(np.uint8))).hexdigest() != _BITS[name]:
+        if hashlib.sha256(np.packbits(x.numpy().astype(np.uint8)).tobytes()).hexdigest() != _BITS[name]:
             raise UsageError(
                 f"{source}: {name} is not binarized MNIST as published (transposed, inverted, or drawn anew?); "
                 "get the original files, or name these with --data FILE.npz"

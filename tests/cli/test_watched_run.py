@@ -1,0 +1,139 @@
+"""A run that is watched: its metrics, its chains, its log, TensorBoard; and that watching changes nothing."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from running import SCRIPT, Cli, Words, refused
+
+from unibound import Run, checkpoint, layers, pictures
+from unibound import run as runs
+from unibound.pictures import BORDER, SMALLEST
+from unibound.watch import Watched
+
+EPOCH = {"done", "stage", "epoch", "bound", "ess", "seconds"}
+LOOK = EPOCH | {"valid_nll", "log_z", "valid_ess", "valid_gap", "saturated", "active"}
+CHAIN = {"reconstruction", "code_free_energy", "chain_free_energy", "chain_moved"}
+
+
+def metrics(folder: str = "run") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_metrics_at_every_look(cli: Cli, tiny: Words) -> None:
+    assert cli(*tiny(epochs=5)).code == 0
+    looks = {line["done"]: line for line in metrics()}
+    assert {done: line.keys() for done, line in looks.items()} == {
+        done: LOOK | CHAIN if done in (1, 2, 4, 5) else EPOCH for done in range(1, 6)
+    }
+    assert all(isinstance(looks[5][name], float) for name in LOOK | CHAIN if name.startswith(("valid", "chain")))
+    assert 0 <= looks[5]["active"] <= 4
+    with Image.open("run/chain.png") as image:
+        assert image.size == (10 * (SMALLEST + BORDER) + BORDER, 8 + 2 * BORDER)  # five chains, in one row
+
+
+@pytest.mark.parametrize(
+    ("flags", "without", "absent"),
+    [
+        ({"prior": "gaussian", "estimator": "sgvb"}, ("prior", "estimator"), CHAIN | {"saturated"}),
+        ({"prior": "bernoulli"}, ("prior",), CHAIN),
+        ({"model": "identity", "estimator": "cd"}, ("model", "estimator"), {"saturated", "active"}),
+    ],
+    ids=["gaussian", "bernoulli", "plain rbm"],
+)
+def test_metrics_are_left_out_where_there_are_none(
+    cli: Cli, tiny: Words, flags: dict[str, str], without: tuple[str, ...], absent: set[str]
+) -> None:
+    assert cli(*tiny(without=without, **flags)).code == 0
+    assert metrics()[-1].keys() == (LOOK | CHAIN) - absent
+    assert Path("run/chain.png").exists() == ("reconstruction" not in absent)
+
+
+def test_a_run_that_is_not_watched_ends_with_the_same_weights(
+    cli: Cli, tiny: Words, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = tiny("watched", epochs=5, validate_every=1)
+    assert cli(*words).code == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "watch", lambda *_, **__: Watched())
+        patch.setattr(pictures, "chain", lambda _: None)
+        assert cli(*tiny("blind", epochs=5, validate_every=1)).code == 0
+    assert metrics("blind")[-1].keys() == EPOCH | {"valid_nll", "log_z"}
+    one, other = (
+        checkpoint.load_weights(checkpoint.newest(Path(folder) / "checkpoints")) for folder in ("watched", "blind")
+    )
+    assert one.keys() == other.keys()
+    assert "p.prior.chains" in one
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert [line["valid_nll"] for line in metrics("watched")] == [line["valid_nll"] for line in metrics("blind")]
+
+
+def test_a_log_grows_while_the_run_goes_on(tiny: Words) -> None:
+    command = [SCRIPT, *tiny(epochs=5, validate_every=4)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "5 epochs into run\n"
+        line = process.stdout.readline()
+        assert not Path("run/evaluation.json").exists(), "the line came when all was over"
+        rest = process.stdout.read().splitlines()
+    assert line.startswith("vimco, epoch 1 of 5: log p(x) >= -")
+    assert " nats, valid NLL " in line
+    assert line.endswith(" s left\n")
+    shown = [text.partition(":")[0] for text in rest if "epoch" in text]
+    assert shown == ["vimco, epoch 4 of 5", "vimco, epoch 5 of 5"]
+    assert "evaluating test: 8 data" in rest
+
+
+def test_without_tensorboard(cli: Cli, tiny: Words, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("tensorboard", "torch.utils.tensorboard"):
+        monkeypatch.setitem(sys.modules, name, None)
+    refused(cli(*tiny(), "--tensorboard"), "--tensorboard needs TensorBoard; pip install 'unibound[tensorboard]'")
+    assert not Path("run").exists()
+
+
+def scalars(folder: str) -> dict[str, list[tuple[int, float]]]:
+    """What TensorBoard reads in a run."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(f"{folder}/tensorboard")
+    events.Reload()
+    return {name: [(one.step, one.value) for one in events.Scalars(name)] for name in events.Tags()["scalars"]}
+
+
+def expected(folder: str) -> dict[str, list[tuple[int, float]]]:
+    lines = metrics(folder)
+    names = {name for line in lines for name in line} - {"done", "stage", "epoch"}
+    return {name: [(line["done"], pytest.approx(line[name])) for line in lines if name in line] for name in names}
+
+
+def test_tensorboard_sees_the_metrics(cli: Cli, tiny: Words) -> None:
+    pytest.importorskip("tensorboard")
+    assert cli(*tiny(epochs=4), "--tensorboard").code == 0
+    assert scalars("run") == expected("run")
+
+
+@pytest.mark.parametrize("mirrored", [0, 2, 3])
+def test_tensorboard_forgets_what_an_interruption_lost(cli: Cli, tiny: Words, mirrored: int) -> None:
+    """The run stops after three epochs, of which TensorBoard saw none, some or one more than the checkpoint holds."""
+    pytest.importorskip("tensorboard")
+    from unibound.cli import mirror
+
+    assert cli(*tiny("whole", epochs=5)).code == 0
+    run = Run.create(Path("run"), layers.resolve([layers.read(Path("whole/resolved.toml"))]))
+    epochs = run.train()
+    seen = mirror.mirrored(run.path, epochs) if mirrored else epochs
+    for count in range(1, 4):
+        next(seen)
+        if count == mirrored:
+            seen = epochs
+    if mirrored == 3:
+        newest = checkpoint.newest(run.checkpoints)
+        newest.rename(newest.with_name("lost"))
+    assert cli("run", "--resume", "run", "--tensorboard").code == 0
+    assert [line["done"] for line in metrics()] == [1, 2, 3, 4, 5]
+    assert scalars("run") == expected("run")

@@ -1,0 +1,135 @@
+"""What is watched, on worlds where it is known; and that watching leaves no trace."""
+
+import attrs
+import pytest
+import torch
+from torch import Tensor
+
+from unibound.evaluate import Evaluation, evaluate
+from unibound.testing import World
+from unibound.testing.worlds import Rates, Table
+from unibound.watch import Watched, watch
+
+CHAIN = {"reconstruction", "code_free_energy", "chain_free_energy", "chain_moved"}
+
+
+class Still(Table):
+    """A chain that stays where it is."""
+
+    def gibbs(self, tau: Tensor, steps: int, beta: float = 1.0) -> Tensor:
+        return tau.clone()
+
+
+class Anew(Table):
+    """A chain that forgets where it was."""
+
+    def gibbs(self, tau: Tensor, steps: int, beta: float = 1.0) -> Tensor:
+        return torch.randint(2, tau.shape).to(tau)
+
+
+def look(world: World, x: Tensor | None = None) -> Watched:
+    x = world.xs.repeat(50, 1) if x is None else x
+    return watch(world.joint, x, evaluated(world), seed=3)
+
+
+def evaluated(world: World) -> Evaluation:
+    return evaluate(world.joint, world.xs, num_particles=4)
+
+
+def test_weights_are_those_of_the_evaluation():
+    world = World.of_bits(3, Rates((2,)))
+    valid = evaluated(world)
+    found = watch(world.joint, world.xs, valid, seed=3)
+    assert (found.valid_ess, found.valid_gap) == (valid.ess, valid.gap)
+    assert found.numbers.keys().isdisjoint(CHAIN)
+
+
+def test_saturated_and_active_bits_are_counted():
+    world = World.of_bits(0, Rates((2,)))
+    last = [module for module in world.joint.q.modules() if isinstance(module, torch.nn.Linear)][-1]
+    with torch.no_grad():
+        last.weight[0], last.bias[0] = 0, 2.9  # a probability of 0.948: nearly sure, and the same for all data
+        last.weight[1] *= 3
+    moving = (world.joint.q(world.xs).mean[:, 1] - 0.5).abs() > 0.45
+    found = look(world)
+    assert found.saturated == pytest.approx(moving.double().mean().item() / 2)
+    assert found.active == 1
+    with torch.no_grad():
+        last.bias[0] = 3.0  # 0.953
+    assert look(world).saturated == pytest.approx(moving.double().mean().item() / 2 + 0.5)
+
+
+def test_latents_that_are_no_bits_do_not_saturate():
+    found = look(World.of_reals(0))
+    assert found.saturated is None
+    assert found.active == 1
+
+
+def test_a_q_without_parameters_has_no_units_to_fall_idle():
+    world = World.of_bits(3, Rates((2,)))
+    for name, parameter in list(world.joint.q.named_parameters()):
+        owner, _, last = name.rpartition(".")
+        module = world.joint.q.get_submodule(owner)
+        delattr(module, last)
+        module.register_buffer(last, parameter.detach())
+    assert look(world).active is None
+
+
+def codes(world: World, x: Tensor) -> Tensor:
+    """Share of each listed latent among codes of data, in expectation: [S]."""
+    return world.joint.q(x).log_prob(world.taus.unsqueeze(1)).exp().mean(1)
+
+
+def test_free_energies_are_those_of_codes_and_of_chains():
+    world = World.of_bits(3, Table((2,), num_chains=7))
+    prior, data = world.p.prior, world.xs.repeat(100, 1)
+    energies, share = prior.free_energy(world.taus), codes(world, data[:500])  # [S]
+    found = look(world, data)
+    spread = (energies.square() @ share - (energies @ share).square()).item() ** 0.5
+    assert abs(found.code_free_energy - (energies @ share).item()) < 4.75 * spread / 500**0.5
+    assert found.chain_free_energy == pytest.approx(prior.free_energy(prior.chains).mean().item())
+
+
+def test_reconstruction_is_that_of_one_step():
+    world = World.of_bits(3, Table((2,), steps=9))
+    data = world.xs.repeat(100, 1)
+    flips = (world.taus.unsqueeze(1) - world.taus).abs().mean(-1)  # [S, S]
+    step = world.p.prior.log_transition(world.taus).exp()  # [S, S]
+    expected = codes(world, data[:500]) @ (step * flips).sum(1)
+    assert abs(look(world, data).reconstruction - expected.item()) < 4.75 * 0.5 / 500**0.5
+
+
+@pytest.mark.parametrize(("prior", "moved"), [(Still, 0.0), (Anew, 1.0)])
+def test_chains_that_stay_and_chains_that_forget(prior: type[Table], moved: float):
+    torch.manual_seed(0)
+    found = look(World.of_bits(3, prior((2,), num_chains=4000)))
+    assert found.chain_moved == pytest.approx(moved, abs=0.06)
+    assert found.reconstruction == pytest.approx(moved / 2, abs=0.1)
+
+
+@pytest.mark.parametrize("chains", [torch.zeros(1, 2), torch.ones(6, 2)])
+def test_chains_that_are_all_alike_say_nothing_of_mixing(chains: Tensor):
+    world = World.of_bits(3, Table((2,), num_chains=len(chains)))
+    world.p.prior.chains.copy_(chains)
+    assert look(world).numbers.keys() >= CHAIN - {"chain_moved"}
+    assert look(world).chain_moved is None
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_single_datum_is_enough_to_look_at():
+    world = World.of_bits(3, Table((2,)))
+    assert look(world, world.xs[:1]).active is None
+
+
+def test_watching_leaves_no_trace():
+    world = World.of_bits(3, Table((2,)))
+    before = {name: value.clone() for name, value in world.joint.state_dict().items()}
+    state, valid = torch.get_rng_state(), evaluated(world)
+    torch.set_rng_state(state)
+    first = watch(world.joint, world.xs, valid, seed=3)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, before[name]) for name, value in world.joint.state_dict().items())
+    torch.rand(5)
+    assert watch(world.joint, world.xs, valid, seed=3) == first
+    assert watch(world.joint, world.xs.flip(0), valid, seed=4) != first
+    assert attrs.asdict(first).keys() >= CHAIN

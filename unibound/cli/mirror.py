@@ -1,0 +1,41 @@
+"""The metrics of a run for TensorBoard, beside metrics.jsonl, which stays the truth."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from unibound.errors import UsageError
+from unibound.run import METRICS, Progress
+
+FOLDER = "tensorboard"
+NO_METRICS = {"done", "stage", "epoch"}
+
+
+def require() -> None:
+    """Raise UsageError, with the cure, where TensorBoard is not installed."""
+    try:
+        import torch.utils.tensorboard  # noqa: F401
+    except ImportError as error:
+        raise UsageError("--tensorboard needs TensorBoard; pip install 'unibound[tensorboard]'") from error
+
+
+def mirrored(run: Path, epochs: Iterator[Progress]) -> Iterator[Progress]:
+    """Pass the epochs of a run on, and write each line of metrics as scalars, with the epoch as their step.
+
+    All lines up to where the run stands are written again, and TensorBoard forgets what it had read before: it
+    may hold epochs that were lost with an interruption.
+    """
+    from torch.utils.tensorboard import SummaryWriter
+
+    written = 0
+    with SummaryWriter(str(run / FOLDER), purge_step=1) as writer:
+        for progress in epochs:
+            # Past `done` there may be lines of epochs that are to be done again.
+            for text in (run / METRICS).read_text().splitlines()[written : progress.done]:
+                line = json.loads(text)
+                for name, value in line.items():
+                    if name not in NO_METRICS and value is not None:
+                        writer.add_scalar(name, value, line["done"])
+            written = progress.done
+            writer.flush()
+            yield progress
