@@ -47,6 +47,20 @@ def bench_gibbs(race, visible, hidden, steps):
     race(systems)
 
 
+@pytest.mark.parametrize(("visible", "hidden", "count"), [(784, 500, 200), (200, 400, 1000)])
+def bench_free_energy(race, visible, hidden, count):
+    """Value and gradient of the free energy of bits."""
+    machine = Machine.random(visible, hidden, count)
+    parameters = [tensor.requires_grad_() for tensor in machine.parameters]
+
+    def step(path):
+        for parameter in parameters:
+            parameter.grad = None
+        path.rbm_free_energy(machine.v, *parameters).mean().backward()
+
+    race({name: lambda path=path: step(path) for name, path in PATHS.items()})
+
+
 @pytest.mark.parametrize("shape", [(10, 100, 784), (50, 100, 200)])
 @pytest.mark.parametrize("broadcast", ["bits", "logits"])
 def bench_bernoulli_log_prob(race, shape, broadcast):

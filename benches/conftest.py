@@ -1,11 +1,24 @@
 """Measure ratios: the systems take turns in one process, so that noise of the machine falls on all of them alike."""
 
-import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pytest
+import results
 import torch
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--save-results", action="store_true", help="keep the ratios in benches/results, by machine")
+
+
+@pytest.fixture(scope="session")
+def record(request: pytest.FixtureRequest):
+    """What was measured, by bench; written at the end where that is asked for."""
+    measured: dict[str, results.Bench] = {}
+    yield measured
+    if request.config.getoption("--save-results") and measured:
+        print(f"\nsaved to {results.save(measured)}")
 
 
 @pytest.fixture(autouse=True)
@@ -18,10 +31,15 @@ def one_thread():
 
 
 @pytest.fixture
-def race(benchmark):
-    """Time systems in turn; the benchmark keeps the ratio of each median to that of the first, the reference."""
+def race(benchmark, record, request):
+    """Time systems in turn; the benchmark keeps the ratio of each median to that of the first, the reference.
 
-    def run(systems: dict[str, Callable[[], object]], rounds: int = 30) -> dict[str, float]:
+    A target is the ratio that a system should not exceed.
+    """
+
+    def run(
+        systems: dict[str, Callable[[], object]], rounds: int = 30, targets: Mapping[str, float] | None = None
+    ) -> dict[str, float]:
         times: dict[str, list[float]] = {name: [] for name in systems}
 
         def turn() -> None:
@@ -32,15 +50,14 @@ def race(benchmark):
 
         benchmark.pedantic(turn, rounds=rounds, warmup_rounds=3)
         # Of each round the ratio, of all rounds the median: a slow moment falls on numerator and denominator.
-        reference = next(iter(systems))
-        ratios = {
-            name: statistics.median(a / b for a, b in zip(times[name][3:], times[reference][3:], strict=True))
-            for name in systems
-        }
-        benchmark.extra_info["ratios"] = ratios
-        benchmark.extra_info["milliseconds"] = {name: 1e3 * statistics.median(t[3:]) for name, t in times.items()}
-        for name, ratio in ratios.items():
-            print(f"{name:>24} {ratio:6.2f}  {benchmark.extra_info['milliseconds'][name]:9.2f} ms")
+        reference = times[next(iter(systems))]
+        rows = {name: results.Row.of(times[name][3:], reference[3:], (targets or {}).get(name)) for name in systems}
+        record[f"{request.path.stem}::{request.node.name}"] = results.Bench(rounds, rows)
+        benchmark.extra_info["ratios"] = ratios = {name: row.ratio for name, row in rows.items()}
+        benchmark.extra_info["milliseconds"] = {name: row.milliseconds for name, row in rows.items()}
+        for name, row in rows.items():
+            aim = "" if row.target is None else f"  target {row.target:.2f}{'' if row.met else ', MISSED'}"
+            print(f"{name:>24} {row.ratio:6.2f}  {row.milliseconds:9.2f} ms{aim}")
         return ratios
 
     return run

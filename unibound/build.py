@@ -10,6 +10,7 @@ from unibound.distributions import require_bits
 from unibound.errors import UsageError
 from unibound.joint import JointBound
 from unibound.precision import mix_precision
+from unibound.prior import EnergyPrior
 from unibound.settings import Settings
 
 
@@ -17,7 +18,8 @@ def build(settings: Settings, x_train: Tensor) -> JointBound:
     """Build q and p as the settings say, for training data [N, *X].
 
     Raises:
-        UsageError: a posterior over other latents than the prior's, or mixed precision that cannot be had.
+        UsageError: a posterior over other latents than the prior's, a partition estimator that cannot work for it, or
+            mixed precision that cannot be had.
     """
     model = settings.model.settings
     prior_settings = attrs.asdict(settings.prior.settings, recurse=False)
@@ -30,6 +32,8 @@ def build(settings: Settings, x_train: Tensor) -> JointBound:
             f"{suitable.cls.support}; leave the posterior out, which gives {suitable.name}"
         )
     joint = model.build(prior, settings.likelihood.settings, posterior.settings, x_train.mean(0))
+    if isinstance(joint.p.unnormalized, EnergyPrior):
+        settings.partition.settings.check(joint.p.unnormalized)
     if settings.mixed_precision:
         _require_mixable(settings.dtype, x_train.device)
         mix_precision(joint)

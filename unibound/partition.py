@@ -173,6 +173,10 @@ class PartitionEstimator(ABC):
     def fit(self, prior: EnergyPrior) -> NormalizedPrior:
         """Estimate what normalizes the prior; the prior's base distribution has been fitted already."""
 
+    def check(self, prior: EnergyPrior) -> None:
+        """Raise UsageError if it cannot work for this prior, which is asked before training; by default it can."""
+        del prior
+
 
 def require_energy_prior(name: str, prior: Prior) -> EnergyPrior:
     """Return the prior if it has an energy; UsageError otherwise, naming the partition estimator."""

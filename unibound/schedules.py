@@ -97,6 +97,20 @@ def _is_known(instance: Any, attribute: Any, value: Any) -> None:
         raise UsageError(f"{who}: {attribute.name} must be one of {', '.join(NAMES)}, not {value!r}")
 
 
+def betas_field() -> Any:
+    """An attrs field that holds temperatures of one's own, none by default."""
+    return attrs.field(default=(), validator=_rises)
+
+
+def _rises(instance: Any, attribute: Any, value: Any) -> None:
+    if len(value):
+        try:
+            of(value)
+        except UsageError as error:
+            who = type(instance).__name__.lower()
+            raise UsageError(f"{who}: {attribute.name}: {error}; leave them out for a schedule") from error
+
+
 def of(betas: Sequence[float]) -> Schedule:
     """A schedule of one's own.
 

@@ -37,6 +37,11 @@ def twin(request: pytest.FixtureRequest) -> ModuleType:
 
 
 @pytest.fixture
+def compiled() -> ModuleType:
+    return load("compiled")
+
+
+@pytest.fixture
 def fused() -> ModuleType:
     return load("fused")
 

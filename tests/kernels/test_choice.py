@@ -36,6 +36,8 @@ def test_the_fastest_that_can(choose):
     assert choose(installed=both) == "compiled"
     assert choose(installed=both, device="cuda") == "fused"
     assert choose(installed=both, dtype=torch.float64) is reference
+    assert choose("rbm_free_energy", installed=both) == "compiled"
+    assert choose("rbm_free_energy", installed=both, device="cuda") is reference
     assert choose("leave_one_out", installed=both) is reference
     assert choose("leave_one_out", installed=both, device="cuda", dtype=torch.float64) == "fused"
     assert choose("rbm_ais", installed=both, device="cuda", dtype=torch.float64) is reference

@@ -65,6 +65,11 @@ def guide_gets_no_gradient(particles: Particles) -> Estimate:
     return attrs.evolve(right(particles), surrogate=-log_mean_exp(particles.log_p - particles.log_q.detach()))
 
 
+def guide_gets_rounding(particles: Particles) -> Estimate:
+    nothing = (0.1 * particles.log_q + 0.2 * particles.log_q - 0.3 * particles.log_q).sum(0)
+    return attrs.evolve(right(particles), surrogate=guide_gets_no_gradient(particles).surrogate + nothing)
+
+
 def guide_gradient_flipped(particles: Particles) -> Estimate:
     estimate = right(particles)
     for_p = -log_mean_exp(particles.log_p - particles.log_q.detach())
@@ -156,6 +161,7 @@ CAUGHT: list[tuple[Rule, str, str]] = [
     (baseline_sees_its_own_particle, "expected_gradient_is_exact", "baseline not blind to its own draw"),
     (guide_gets_no_gradient, "expected_gradient_is_exact", "q is declared unbiased.*no gradient reaches it"),
     (guide_gets_no_gradient, "every_group_is_trained", "no gradient reaches q .q 0, generator"),
+    (guide_gets_rounding, "every_group_is_trained", "no gradient reaches q"),
     (guide_gradient_flipped, "expected_gradient_is_exact", "the sign is flipped"),
     (summed_over_particles, "expected_gradient_is_exact", "it is 2 times the exact one"),
     (one_over_k_missing, "bound_is_that_of_its_log_weights", "1/K is missing"),

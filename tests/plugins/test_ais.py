@@ -9,9 +9,11 @@ import pytest
 import torch
 from annealed import Scripted, Worked, expected_log_mean, missed, random_rbm
 from unibound_plugins.partition.ais import AIS
+from unibound_plugins.partition.bdmc import BDMC
+from unibound_plugins.partition.raise_ import Raise
 from unibound_plugins.priors.rbm import RBM
 
-from unibound import LogZ, UsageError, annealing, listing, schedules
+from unibound import LogZ, UsageError, annealing, listing, registries, schedules
 from unibound.testing.worlds import Rates, scatter
 from unibound.weights import log_mean_exp
 
@@ -65,6 +67,42 @@ def test_log_z_within_its_error_whatever_the_schedule(schedule: str):
     assert log_z.side == "stochastic_lower"
     assert abs(log_z.value - listing.log_sum(rbm)) < 4.75 * log_z.stderr
     assert log_z.trustworthy
+
+
+def trained_rbm(num_pixels: int, num_hidden: int) -> RBM:
+    """An RBM on those pixels of the digits that vary most, a few passes into its training, and its base fitted."""
+    images = (registries()["data_set"]["digits"]().load().train.flatten(1) > 0.5).float()
+    x = images[:, images.var(0).argsort(descending=True)[:num_pixels]]
+    rbm = RBM((num_pixels,), num_hidden=num_hidden, num_chains=100, steps=1)
+    optimizer = torch.optim.SGD(rbm.parameters(), lr=0.2)
+    for batch in x[torch.randint(len(x), (1000, 100))]:
+        rbm.advance()
+        optimizer.zero_grad()
+        (-rbm.log_prob(batch)).mean().backward()
+        optimizer.step()
+    rbm.fit_base(x)
+    return rbm.eval()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("num_pixels", "num_hidden"), [(8, 30), (14, 100), (20, 400)])
+def test_log_z_of_trained_machines_to_a_thousandth_of_a_nat(num_pixels: int, num_hidden: int):
+    torch.manual_seed(num_pixels)
+    rbm = trained_rbm(num_pixels, num_hidden)
+    log_z = AIS(num_chains=30, num_temperatures=100_000).fit(rbm).log_z
+    assert log_z is not None
+    assert log_z.trustworthy
+    assert 0 < log_z.stderr < 0.005
+    assert abs(log_z.value - listing.log_sum(rbm)) < 3 * log_z.stderr
+
+
+@pytest.mark.parametrize("betas", [(0.5, 1.0), (0.0, 0.7, 0.7, 1.0), (0.0, 0.5)])
+@pytest.mark.parametrize("estimator", [AIS, BDMC, Raise])
+def test_temperatures_that_do_not_rise_from_0_to_1_make_no_estimator(estimator: type, betas: tuple[float, ...]):
+    with pytest.raises(
+        UsageError, match=f"{estimator.__name__.lower()}: betas: temperatures must rise.*leave them out"
+    ):
+        estimator(betas=betas)
 
 
 def test_the_piecewise_schedule_is_that_of_the_paper():

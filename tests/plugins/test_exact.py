@@ -10,7 +10,8 @@ from annealed import random_rbm
 from unibound_plugins.partition.exact import Exact
 from unibound_plugins.priors.rbm import RBM
 
-from unibound import UsageError, listing
+from unibound import UsageError, layers, listing
+from unibound.build import build
 from unibound.testing.verdict import chi_square
 from unibound.testing.worlds import Rates, all_bits
 
@@ -25,6 +26,9 @@ def test_log_z_of_known_machines(item: dict):
     assert log_z is not None
     assert log_z.value == pytest.approx(expected, abs=1e-9, rel=1e-9)
     assert (log_z.side, log_z.stderr, log_z.trustworthy) == ("equal", 0.0, True)
+
+
+PARTS = {"model": "identity", "prior": "rbm", "partition": "exact"}
 
 
 def golden_rbm(values: dict) -> RBM:
@@ -49,6 +53,12 @@ def test_chunks_do_not_matter():
     rbm = random_rbm(2, 7, 9)
     values = [Exact(chunk_bits=bits).fit(rbm).log_z for bits in (1, 3, 14)]
     assert max(v.value for v in values if v) - min(v.value for v in values if v) < 1e-9
+
+
+def test_a_prior_too_large_is_refused_before_training():
+    settings = layers.resolve([layers.Layer({name: {"name": value} for name, value in PARTS.items()})])
+    with pytest.raises(UsageError, match=r"exact would list 2\^64 states, more than 2\^24; use ais or bdmc"):
+        build(settings, torch.zeros(2, 8, 8))
 
 
 def test_what_is_refused():

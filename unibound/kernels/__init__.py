@@ -1,8 +1,8 @@
 """The few loops where time goes, one name each; this page says what they compute and picks who computes it.
 
-`reference` is plain torch and the definition. `fused` holds Triton twins for CUDA tensors, `compiled` numba
-twins of the sweeps for CPU tensors; both are optional and imported when first needed. The environment
-variable `UNIBOUND_KERNELS` set to `reference`, `fused` or `compiled` forces one of them.
+`reference` is plain torch and the definition. `fused` holds Triton twins for CUDA tensors, `compiled` numba twins of
+what concerns an RBM for CPU tensors, by the products of `lookup`; both are optional and imported when first needed.
+The environment variable `UNIBOUND_KERNELS` set to `reference`, `fused` or `compiled` forces one of them.
 
 The RBM here has energy E(v, h) = -v'Wh - b'v - c'h with weight W [V, H], visible_bias b [V] and hidden_bias c
 [H]. Its tempered family runs from independent visible bits with base_bias a [V] at beta = 0 to the RBM at
@@ -29,7 +29,7 @@ from torch import Tensor
 
 from unibound.kernels import reference
 
-__all__ = ["bernoulli_log_prob", "leave_one_out", "rbm_ais", "rbm_gibbs", "rbm_reverse_ais"]
+__all__ = ["bernoulli_log_prob", "leave_one_out", "rbm_ais", "rbm_free_energy", "rbm_gibbs", "rbm_reverse_ais"]
 
 _NEEDS = {"fused": "triton", "compiled": "numba"}
 _SWEEPS = ("rbm_ais", "rbm_gibbs", "rbm_reverse_ais")
@@ -71,6 +71,38 @@ def rbm_gibbs(
         raise ValueError(f"steps counts Gibbs steps and cannot be negative, but is {steps}")
     backend = _backend("rbm_gibbs", weight)
     return backend.rbm_gibbs(v, weight, visible_bias, hidden_bias, steps, beta=beta, base_bias=base_bias)
+
+
+def rbm_free_energy(
+    v: Tensor,
+    weight: Tensor,
+    visible_bias: Tensor,
+    hidden_bias: Tensor,
+    *,
+    beta: float = 1.0,
+    base_bias: Tensor | None = None,
+) -> Tensor:
+    """Free energy -log f_beta(v) of states of a (tempered) RBM, the hidden units summed out.
+
+    The gradient at beta = 1 is -v h' in the weight, -v and -h in the biases, where h = sigmoid(c + v'W). `compiled`
+    gives it once; for a second derivative use float64.
+
+    Args:
+        v: [..., V] states, zeros and ones or relaxed; the rest as in `rbm_gibbs`.
+
+    Returns:
+        [...] nats, with gradients.
+
+    Raises:
+        ValueError: the shapes do not fit.
+
+    Source:
+        Geoffrey Hinton, 2010, A Practical Guide to Training Restricted Boltzmann Machines, section 16.1,
+        https://www.cs.toronto.edu/~hinton/absps/guideTR.pdf
+    """
+    _check_rbm(v, weight, visible_bias, hidden_bias, base_bias)
+    backend = _backend("rbm_free_energy", weight)
+    return backend.rbm_free_energy(v, weight, visible_bias, hidden_bias, beta=beta, base_bias=base_bias)
 
 
 def rbm_ais(
@@ -217,7 +249,7 @@ def bernoulli_log_prob(logits: Tensor, bits: Tensor) -> Tensor:
 def _backend(op: str, like: Tensor) -> ModuleType:
     """The module that computes `op` for tensors like this one: the forced one, else the fastest that can.
 
-    The twins of the sweeps are float32 kernels: float64 is what the reference is for, also when a twin is
+    The twins of what concerns an RBM are float32 kernels: float64 is what the reference is for, also when a twin is
     forced.
     """
     forced = os.environ.get("UNIBOUND_KERNELS", "")
@@ -229,9 +261,10 @@ def _backend(op: str, like: Tensor) -> ModuleType:
     sweep = op in _SWEEPS
     able = {
         "reference": True,
-        "fused": (like.is_cuda or os.environ.get("TRITON_INTERPRET") == "1")
+        "fused": op != "rbm_free_energy"
+        and (like.is_cuda or os.environ.get("TRITON_INTERPRET") == "1")
         and (like.dtype == torch.float32 or (like.dtype == torch.float64 and not sweep)),
-        "compiled": like.dtype == torch.float32 and sweep and like.device.type == "cpu",
+        "compiled": like.dtype == torch.float32 and op.startswith("rbm_") and like.device.type == "cpu",
     }
     if choice == "reference" or not able[choice] or not _installed(_NEEDS[choice]):
         return reference
@@ -251,7 +284,7 @@ def _load(twin: str) -> ModuleType:
 def _check_rbm(v: Tensor, weight: Tensor, visible_bias: Tensor, hidden_bias: Tensor, base_bias: Tensor | None) -> None:
     visible, hidden = weight.shape
     expected = {
-        "v": (len(v), visible),
+        "v": (*v.shape[:-1], visible),
         "visible_bias": (visible,),
         "hidden_bias": (hidden,),
         "base_bias": (visible,),

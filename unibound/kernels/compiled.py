@@ -1,10 +1,8 @@
-"""The sweeps as one compiled loop for the CPU: numba twins of `reference`, float32.
+"""The sweeps and the free energy of an RBM as compiled loops for the CPU: numba twins of `reference`, float32.
 
-Three things make them fast. A state is binary, so a row of v'W is a sum of table rows: for every four rows of
-W the 16 possible sums are tabulated once (in float32, no narrower than the product itself), and four
-multiplications become one addition. Softplus, sigmoid, random draw and comparison share one pass and one
-exponential per temperature. The random numbers come from one xoshiro128++ generator per unit, so that the
-compiler draws a vector of them at a time.
+Three things make them fast. A state is binary, so each of their products is a lookup; see `lookup`. Softplus, sigmoid,
+random draw and comparison share one pass and one exponential per temperature. The random numbers come from one
+xoshiro128++ generator per unit, so that the compiler draws a vector of them at a time.
 """
 
 from __future__ import annotations
@@ -17,13 +15,14 @@ import torch
 from llvmlite import ir
 from numba.extending import intrinsic
 from torch import Tensor
-from torch.nn import functional as F
+from torch.autograd.function import once_differentiable
 
 from unibound.kernels import reference
+from unibound.kernels.lookup import add_product, are_bits, encode, encoded, group_count, jit, packed
 
-_BLOCK = 128  # chains that are swept together
-_WIDE = 8  # table rows added at once
-_FEWEST = 400  # chain-steps that repay the making of the tables
+_BLOCK = 512  # chains that are swept together
+_FEWEST = 32  # rows of bits that repay the making of the tables
+_SMALL = 2**14  # weights up to which the cost of a call outweighs that of a product
 _f = np.float32
 _u = np.uint32
 
@@ -44,6 +43,46 @@ def rbm_gibbs(
     base = torch.zeros_like(visible_bias) if base_bias is None else base_bias
     betas = torch.full((steps + 1,), beta, dtype=torch.float64)
     return _run(v, weight, visible_bias, hidden_bias, base, betas, 0)[0]
+
+
+def rbm_free_energy(
+    v: Tensor,
+    weight: Tensor,
+    visible_bias: Tensor,
+    hidden_bias: Tensor,
+    *,
+    beta: float = 1.0,
+    base_bias: Tensor | None = None,
+) -> Tensor:
+    """-log f_beta of states, differentiable once in the parameters; see `unibound.kernels.rbm_free_energy`."""
+    rows = v.detach().reshape(-1, v.shape[-1]).to(torch.float32)  # [N, V]
+    small = len(rows) < _FEWEST or weight.numel() < _SMALL
+    if small or beta != 1.0 or v.requires_grad or not are_bits(rows.numpy()):
+        return reference.rbm_free_energy(v, weight, visible_bias, hidden_bias, beta=beta, base_bias=base_bias)
+    return _FreeEnergy.apply(rows, weight, visible_bias, hidden_bias).view(v.shape[:-1])  # type: ignore[no-any-return]
+
+
+class _FreeEnergy(torch.autograd.Function):
+    """-v'b - sum softplus(c + v'W) of bits v [N, V]; all three products of value and gradient are lookups."""
+
+    @staticmethod
+    def forward(ctx: Any, v: Tensor, weight: Tensor, visible_bias: Tensor, hidden_bias: Tensor) -> Tensor:
+        x = hidden_bias.repeat(len(v), 1)  # [N, H]
+        add_product(encoded(v), packed(weight), x.numpy())
+        ctx.save_for_backward(v, x)
+        free = v @ -visible_bias  # [N]
+        _subtract_softplus(x.numpy(), free.numpy())
+        return free
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, Tensor, Tensor]:  # type: ignore[override]
+        v, x = ctx.saved_tensors
+        grad = -grad  # [N]
+        hidden = x.sigmoid().mul_(grad[:, None])  # [N, H]
+        grad_weight = torch.zeros(v.shape[1], x.shape[1])
+        add_product(encoded(v.T), packed(hidden), grad_weight.numpy())
+        return None, grad_weight, grad @ v, hidden.sum(0)
 
 
 def rbm_ais(
@@ -69,47 +108,14 @@ def _run(
     betas: Tensor,
     direction: int,
 ) -> tuple[Tensor, Tensor]:
-    weight, b, c, a = (t.detach() for t in (weight, visible_bias, hidden_bias, base))
+    b, c, a = (t.detach().numpy() for t in (visible_bias, hidden_bias, base))
     state = v.detach().to(torch.float32, copy=True, memory_format=torch.contiguous_format)  # [M, V]
     log_w = torch.zeros(len(v), dtype=torch.float64)  # [M]
-    to_hidden, to_visible = _tables(weight), _tables(weight.T)
-    h, v_wide, h_wide = len(c), to_visible.shape[1], to_hidden.shape[1]
-    lanes = torch.randint(-(2**31), 2**31, (4, max(v_wide, h_wide)), dtype=torch.int32).numpy().view(np.uint32)
-    b, a, c = (F.pad(t, (0, wide - len(t))).contiguous().numpy() for t, wide in ((b, v_wide), (a, v_wide), (c, h_wide)))
-    # torch aligns what it allocates to cache lines, numpy does not, and a load that straddles two of them
-    # costs double.
-    x, y = torch.empty(_BLOCK, h_wide).numpy(), torch.empty(_BLOCK, v_wide).numpy()
-    temperatures = (
-        betas.float().contiguous().numpy()
-    )  # rounded once, so that what one step calls warm the next calls cold
-    _sweep(
-        state.numpy(),
-        to_hidden.numpy(),
-        to_visible.numpy(),
-        b,
-        c,
-        a,
-        temperatures,
-        direction,
-        lanes,
-        x,
-        y,
-        h,
-        log_w.numpy(),
-    )
+    lanes = torch.randint(-(2**31), 2**31, (4, max(weight.shape)), dtype=torch.int32).numpy().view(np.uint32)
+    # Rounded once, so that what one step calls warm the next calls cold.
+    temperatures = betas.float().contiguous().numpy()
+    _sweep(state.numpy(), packed(weight), packed(weight.T), b, c, a, temperatures, direction, lanes, log_w.numpy())
     return state, log_w
-
-
-def _tables(weight: Tensor) -> Tensor:
-    """Row 16 g + p holds the sum of the rows g, g + G, g + 2G, g + 3G that the bits of p choose."""
-    rows, columns = weight.shape
-    groups = -(-rows // (4 * _WIDE)) * _WIDE
-    quads = F.pad(weight, (0, -columns % 16, 0, 4 * groups - rows)).reshape(4, groups, -1)  # [4, G, columns]
-    out = quads.new_zeros(groups, 16, quads.shape[2])
-    for bit in range(4):
-        size = 2**bit
-        torch.add(out[:, :size], quads[bit, :, None], out=out[:, size : 2 * size])
-    return out.flatten(0, 1)
 
 
 @intrinsic
@@ -122,7 +128,6 @@ def _as_float(typing_context: Any, bits: Any) -> Any:
     return numba.float32(numba.int32), generate
 
 
-_jit = numba.njit(cache=True, fastmath={"nsz", "arcp", "contract", "afn", "reassoc"}, error_model="numpy")
 _inline = numba.njit(inline="always")
 
 
@@ -147,7 +152,7 @@ def _exp2m1(t):
     return power, power * q
 
 
-@_jit
+@jit
 def _draw(s0, s1, s2, s3, out):
     """One xoshiro128++ step per lane: uniforms on (0, 1), the midpoints of 2^23 intervals."""
     for j in range(out.shape[0]):
@@ -164,34 +169,7 @@ def _draw(s0, s1, s2, s3, out):
         s3[j] = _u(_u(d << _u(11)) | _u(d >> _u(21)))
 
 
-@_jit
-def _look_up(tables, codes, out):
-    """out[m] += the sum of the table rows that codes[m] names, `_WIDE` of them at a time."""
-    for g in range(0, codes.shape[1], 8):
-        for m in range(out.shape[0]):
-            r0 = tables[codes[m, g]]
-            r1 = tables[codes[m, g + 1]]
-            r2 = tables[codes[m, g + 2]]
-            r3 = tables[codes[m, g + 3]]
-            r4 = tables[codes[m, g + 4]]
-            r5 = tables[codes[m, g + 5]]
-            r6 = tables[codes[m, g + 6]]
-            r7 = tables[codes[m, g + 7]]
-            row = out[m]
-            for j in range(row.shape[0]):
-                row[j] += ((r0[j] + r1[j]) + (r2[j] + r3[j])) + ((r4[j] + r5[j]) + (r6[j] + r7[j]))
-
-
-@_jit
-def _encode(bits, codes):
-    """The table rows that the bits of units g, g + G, g + 2G and g + 3G choose, for every g."""
-    groups = codes.shape[0]
-    for g in range(groups):
-        pattern = bits[g] | bits[groups + g] << 1 | bits[2 * groups + g] << 2 | bits[3 * groups + g] << 3
-        codes[g] = _u(16 * g + pattern)
-
-
-@_jit
+@jit
 def _weigh(x, cold, step):
     """sum_j softplus((cold + step) x_j) - softplus(cold x_j)."""
     relu = _f(0)
@@ -212,7 +190,15 @@ def _weigh(x, cold, step):
     return relu, rest
 
 
-@_jit
+@jit
+def _subtract_softplus(x, out):
+    """out[m] -= sum_j softplus(x_mj)."""
+    for m in range(x.shape[0]):
+        relu, rest = _weigh(x[m], _f(0), _f(1))
+        out[m] -= relu + rest + _f(0.69314718) * x.shape[1]
+
+
+@jit
 def _sample(x, scale, bias, uniform, bits):
     """bits ~ sigmoid(scale x + bias)."""
     for j in range(x.shape[0]):
@@ -221,37 +207,42 @@ def _sample(x, scale, bias, uniform, bits):
         bits[j] = np.uint8(uniform[j] * (_f(1) + (e + m)) < _f(1))
 
 
-@_jit
-def _sweep(v, to_hidden, to_visible, b, c, a, betas, direction, lanes, x, y, hidden, log_w):
+@jit
+def _sweep(v, to_hidden, to_visible, b, c, a, betas, direction, lanes, log_w):
     """All temperatures, one block of chains after the other. `direction`: 1 up, -1 down, 0 without weights."""
     chains, visible = v.shape
-    v_groups, h_groups = to_hidden.shape[0] // 16, to_visible.shape[0] // 16
+    hidden = c.shape[0]
+    block = min(_BLOCK, chains)
+    x, y = np.empty((block, hidden), np.float32), np.empty((block, visible), np.float32)
+    v_codes = np.empty((block, group_count(visible)), np.uint8)
+    h_codes = np.empty((block, group_count(hidden)), np.uint8)
+    v_bits = np.zeros((block, 4 * v_codes.shape[1]), np.uint8)
+    h_bits = np.zeros(4 * h_codes.shape[1], np.uint8)
     s0, s1, s2, s3 = lanes[0], lanes[1], lanes[2], lanes[3]
     uniform = np.empty(lanes.shape[1], np.float32)
-    bias = np.empty(b.shape[0], np.float32)
-    no_bias = np.zeros(c.shape[0], np.float32)
-    v_bits = np.zeros((_BLOCK, 4 * v_groups), np.uint8)
-    h_bits = np.zeros(4 * h_groups, np.uint8)
-    v_codes = np.zeros((_BLOCK, v_groups), np.uint32)
-    h_codes = np.zeros((_BLOCK, h_groups), np.uint32)
+    bias = np.empty(visible, np.float32)
+    no_bias = np.zeros(hidden, np.float32)
     last = betas.shape[0] - 1
-    for start in range(0, chains, _BLOCK):
-        count = min(_BLOCK, chains - start)
+    for start in range(0, chains, block):
+        count = min(block, chains - start)
         for m in range(count):
             for i in range(visible):
                 v_bits[m, i] = np.uint8(v[start + m, i] != _f(0))
-            _encode(v_bits[m], v_codes[m])
+            encode(v_bits[m], v_codes[m])
         for k in range(last + 1):
-            for m in range(count):
-                x[m] = c
-            _look_up(to_hidden, v_codes, x[:count])
             # Upward the pair (k, k + 1) is weighed before the move at k + 1, downward (k - 1, k) after the
             # move at k - 1.
             other = k + direction
-            if direction != 0 and 0 <= other <= last:
+            weighs = direction != 0 and 0 <= other <= last
+            if k == last and not weighs:
+                break
+            for m in range(count):
+                x[m] = c
+            add_product(v_codes[:count], to_hidden, x[:count])
+            if weighs:
                 step = betas[other] - betas[k]
                 for m in range(count):
-                    relu, rest = _weigh(x[m, :hidden], betas[k], step)
+                    relu, rest = _weigh(x[m], betas[k], step)
                     tilt = _f(0)
                     for i in range(visible):
                         tilt += (b[i] - a[i]) * _f(v_bits[m, i])
@@ -263,15 +254,15 @@ def _sweep(v, to_hidden, to_visible, b, c, a, betas, direction, lanes, x, y, hid
             for i in range(visible):
                 bias[i] = a[i] + beta * (b[i] - a[i])
             for m in range(count):
-                _draw(s0, s1, s2, s3, uniform[: c.shape[0]])
-                _sample(x[m, :hidden], beta, no_bias, uniform, h_bits)
-                _encode(h_bits, h_codes[m])
+                _draw(s0, s1, s2, s3, uniform[:hidden])
+                _sample(x[m], beta, no_bias, uniform, h_bits)
+                encode(h_bits, h_codes[m])
                 y[m] = _f(0)
-            _look_up(to_visible, h_codes, y[:count])
+            add_product(h_codes[:count], to_visible, y[:count])
             for m in range(count):
-                _draw(s0, s1, s2, s3, uniform[: b.shape[0]])
-                _sample(y[m, :visible], beta, bias, uniform, v_bits[m])
-                _encode(v_bits[m], v_codes[m])
+                _draw(s0, s1, s2, s3, uniform[:visible])
+                _sample(y[m], beta, bias, uniform, v_bits[m])
+                encode(v_bits[m], v_codes[m])
         for m in range(count):
             for i in range(visible):
                 v[start + m, i] = _f(v_bits[m, i])

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
 _SLAB = 2**22  # elements of a temporary
 _SMALL = 2**17  # elements up to which the cost of a call outweighs that of its temporaries
@@ -42,6 +42,21 @@ def rbm_gibbs(
         torch.addmm(bias, hidden, weight.T, alpha=beta, out=p_visible).sigmoid_()
         v.uniform_().lt_(p_visible)
     return v
+
+
+def rbm_free_energy(
+    v: Tensor,
+    weight: Tensor,
+    visible_bias: Tensor,
+    hidden_bias: Tensor,
+    *,
+    beta: float = 1.0,
+    base_bias: Tensor | None = None,
+) -> Tensor:
+    """-log f_beta of states; see `unibound.kernels.rbm_free_energy`."""
+    bias = visible_bias if beta == 1.0 else beta * visible_bias + (0.0 if base_bias is None else (1 - beta) * base_bias)
+    hidden = softplus(beta * (v @ weight + hidden_bias))  # [..., H]
+    return -(v @ bias) - hidden.sum(-1)
 
 
 @torch.no_grad()

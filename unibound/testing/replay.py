@@ -191,8 +191,12 @@ def exact_chains(prior: Prior, taus: Tensor) -> Iterator[float]:
 def variance(world: World, estimator: Estimator, group: str) -> float:
     """Exact variance, over the draws for one datum, of a group's gradient; averaged over data."""
     rehearsal = rehearse(world, estimator)
-    groups = {group: rehearsal.groups()[group]}
-    rows = torch.stack([gradients(value, groups)[group] for value in rehearsal.estimate.surrogate])  # [B, P]
+    # The gradient of a weighted sum of the rows is linear in the weights, so its derivative in them is that of every
+    # row: one pass per parameter, however many rows there are.
+    weights = torch.ones_like(rehearsal.probability, requires_grad=True)  # [B]
+    value = (weights * rehearsal.estimate.surrogate).sum()
+    total = gradients(value, {group: rehearsal.groups()[group]}, create_graph=True)[group] + 0 * weights.sum()  # [P]
+    rows = torch.stack([torch.autograd.grad(one, weights, retain_graph=True)[0] for one in total], 1)  # [B, P]
     mean = rows.new_zeros(len(world.xs), rows.shape[1])
     mean.index_add_(0, rehearsal.datum, rehearsal.probability.unsqueeze(1) * rows)
     spread = rehearsal.mean(rows.square().sum(1)) - mean.square().sum(1)  # [N]

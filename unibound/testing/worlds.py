@@ -269,8 +269,13 @@ def parameter_groups(parts: Mapping[str, nn.Module]) -> dict[str, list[nn.Parame
     return {name: parameters for name, parameters in listed.items() if parameters}
 
 
-def gradients(value: Tensor, groups: Mapping[str, list[nn.Parameter]]) -> dict[str, Tensor]:
+def gradients(
+    value: Tensor, groups: Mapping[str, list[nn.Parameter]], *, create_graph: bool = False
+) -> dict[str, Tensor]:
     """Gradient of a scalar with respect to each group, flattened; zero where it does not depend on it."""
     flat = [parameter for parameters in groups.values() for parameter in parameters]
-    grads = iter(torch.autograd.grad(value, flat, retain_graph=True, allow_unused=True, materialize_grads=True))
+    slopes = torch.autograd.grad(
+        value, flat, retain_graph=True, create_graph=create_graph, allow_unused=True, materialize_grads=True
+    )
+    grads = iter(slopes)
     return {name: torch.cat([next(grads).flatten() for _ in parameters]) for name, parameters in groups.items()}

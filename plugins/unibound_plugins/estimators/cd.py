@@ -93,11 +93,10 @@ class CD(Estimator):
             tau = joint.q(x).sample()  # [B, *Z]
         if self.policy_gradient:
             surrogate = joint_divergence(prior, tau, self.steps)  # [B]
-        elif self.persistent:
-            surrogate = prior.free_energy(tau) + prior.negative_phase()
         else:
-            positive, negative = prior.free_energy(torch.stack([tau, prior.gibbs(tau, self.steps)]))
-            surrogate = positive - negative
+            ends = prior.chains if self.persistent else prior.gibbs(tau, self.steps)
+            positive, negative = prior.free_energy(torch.cat([tau, ends])).split([len(tau), len(ends)])
+            surrogate = positive - (negative.mean() if self.persistent else negative)
         return Estimate(surrogate, bound=None, log_weights=None, side="none")
 
     def check(self, joint: JointBound, x: Tensor) -> None:

@@ -37,7 +37,7 @@ class AIS(PartitionEstimator):
     num_chains: int = attrs.field(default=500, validator=at_least(1))
     num_temperatures: int | None = attrs.field(default=None, validator=at_least(1))
     schedule: schedules.Name = schedules.field()
-    betas: tuple[float, ...] = ()
+    betas: tuple[float, ...] = schedules.betas_field()
     target_stderr: float = attrs.field(default=0.0, validator=attrs.validators.ge(0.0))
     max_chains: int = attrs.field(default=100_000, validator=at_least(1))
     num_processes: int = attrs.field(default=1, validator=at_least(1))

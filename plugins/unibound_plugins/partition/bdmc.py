@@ -32,7 +32,7 @@ class BDMC(PartitionEstimator):
     num_chains: int = attrs.field(default=500, validator=at_least(1))
     num_temperatures: int | None = attrs.field(default=None, validator=at_least(1))
     schedule: schedules.Name = schedules.field()
-    betas: tuple[float, ...] = ()
+    betas: tuple[float, ...] = schedules.betas_field()
     num_steps: int = attrs.field(default=1000, validator=at_least(0))
     tolerance: float = attrs.field(default=TOLERANCE, validator=attrs.validators.gt(0.0))
 

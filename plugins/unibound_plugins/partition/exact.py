@@ -29,11 +29,14 @@ class Exact(PartitionEstimator):
     max_bits: int = attrs.field(default=24, validator=[attrs.validators.ge(1), attrs.validators.le(40)])
     chunk_bits: int = attrs.field(default=14, validator=[attrs.validators.ge(1), attrs.validators.le(24)])
 
-    def fit(self, prior: EnergyPrior) -> NormalizedPrior:
-        prior = require_energy_prior("exact", prior)
+    def check(self, prior: EnergyPrior) -> None:
         num_bits = prior.enumeration().num_bits
         if num_bits > self.max_bits:
             raise UsageError(f"exact would list 2^{num_bits} states, more than 2^{self.max_bits}; use ais or bdmc")
+
+    def fit(self, prior: EnergyPrior) -> NormalizedPrior:
+        prior = require_energy_prior("exact", prior)
+        self.check(prior)
         return ScaledPrior(prior, LogZ(listing.log_sum(prior, self.chunk_bits)))
 
 

@@ -32,7 +32,7 @@ class Raise(PartitionEstimator):
     num_chains: int = attrs.field(default=1, validator=at_least(1))
     num_temperatures: int | None = attrs.field(default=None, validator=at_least(1))
     schedule: schedules.Name = schedules.field()
-    betas: tuple[float, ...] = ()
+    betas: tuple[float, ...] = schedules.betas_field()
     num_draws: int = attrs.field(default=5, validator=at_least(1))
 
     def fit(self, prior: EnergyPrior) -> NormalizedPrior:

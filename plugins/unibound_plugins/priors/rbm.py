@@ -55,9 +55,8 @@ class RBM(EnergyPrior):
 
     def free_energy(self, tau: Tensor, beta: float = 1.0) -> Tensor:
         v = tau.flatten(-len(self.event_shape))  # [..., V]
-        bias = self.visible_bias if beta == 1.0 else beta * self.visible_bias + (1 - beta) * self.base_bias
-        hidden = softplus(beta * (v @ self.weight + self.hidden_bias))  # [..., H]
-        return -(v @ bias) - hidden.sum(-1)
+        parameters = self.weight, self.visible_bias, self.hidden_bias
+        return kernels.rbm_free_energy(v, *parameters, beta=beta, base_bias=self.base_bias)
 
     @classmethod
     def from_weights(cls, weight: Tensor, visible_bias: Tensor, hidden_bias: Tensor) -> "RBM":
