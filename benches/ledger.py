@@ -70,7 +70,11 @@ def table(entries: list[dict[str, Any]]) -> str:
     ]
     for published in (one for one in entries if one["published"]):
         name = published["recipe"]
-        own = [one for one in entries if not one["published"] and one["recipe"] in (name, f"{name}-full")]
+        own = {  # the newest of each seed; recipes get better
+            (one["recipe"], one["seed"]): one
+            for one in entries
+            if not one["published"] and one["recipe"] in (name, f"{name}-full")
+        }.values()
         rows = [[f"`{one['recipe']}`", _nll(published), *_cells(one, published["nll"])] for one in own]
         rows = rows or [[f"`{name}`", _nll(published), *[""] * 8]]
         lines += ["| " + " | ".join(row) + " |" for row in rows]
@@ -101,12 +105,12 @@ def page(text: str, entries: list[dict[str, Any]]) -> str:
     """The page with its table made anew."""
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
-    commands = [
-        f"- `{one['command']}`\n  data {one['data_sha256'][:12]}, {one['processor']}, torch {one['torch']}, "
-        f"{one['threads']} thread{'s' * (one['threads'] > 1)}"
+    commands = {
+        one["command"]: f"- `{one['command']}`\n  data {one['data_sha256'][:12]}, {one['processor']}, "
+        f"torch {one['torch']}, {one['threads']} thread{'s' * (one['threads'] > 1)}"
         for one in entries
         if not one["published"]
-    ]
+    }.values()
     return f"{before}{BEGIN}\n{table(entries)}\n" + "\n".join(commands) + f"\n\n{END}{after}"
 
 

@@ -83,6 +83,18 @@ def test_a_later_evaluation_takes_the_place_of_the_first(ledger: ModuleType, run
     assert "| 98.50 (98.75) ± 0.50 | +13.18 | [97.00, 100.25] | 98.00 | 3 | 50000 |" in ledger.PAGE.read_text()
 
 
+def test_of_two_results_of_a_seed_the_newer_is_shown(ledger: ModuleType, run: Path) -> None:
+    ledger.main(["add", str(run)])
+    found = json.loads((run / "evaluation.json").read_text())
+    (run / "evaluation.json").write_text(json.dumps(found | {"nll": 97.75}))
+    ledger.main(["add", str(run)])
+    ledger.main(["page"])
+    text = ledger.PAGE.read_text()
+    assert "| 85.32 | 97.75 ± 0.50 |" in text
+    assert "| 85.32 | 99.25 ± 0.50 |" not in text
+    assert text.count("--config mnist-iwae --seed 3") == 1
+
+
 def test_without_results_cells_stay_empty(ledger: ModuleType) -> None:
     published = [one for one in ledger.read() if one["published"]]
     for line in ledger.table(published).splitlines()[2:]:
