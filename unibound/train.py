@@ -231,7 +231,7 @@ def make_optimizer(settings: Optimizer, module: nn.Module) -> torch.optim.Optimi
         return torch.optim.AdamW(module.parameters(), lr, weight_decay=decay, fused=True)
     if settings.algorithm == "adamax":
         return torch.optim.Adamax(module.parameters(), lr, weight_decay=decay)
-    return torch.optim.SGD(module.parameters(), lr, momentum=settings.momentum, weight_decay=decay)
+    return torch.optim.SGD(module.parameters(), lr, momentum=settings.momentum, weight_decay=decay, fused=True)
 
 
 def rate_factor(settings: Optimizer, done: float) -> float:
