@@ -62,7 +62,7 @@ def resolve(layers: list[Layer]) -> Settings:
 
 def recipes() -> dict[str, Path]:
     """The runs that ship with the package, as TOML files by name."""
-    return {path.stem: path for path in sorted((Path(__file__).parent / "recipes").glob("*.toml"))}
+    return dict(sorted((path.stem, path) for path in (Path(__file__).parent / "recipes").glob("*.toml")))
 
 
 def read(path: Path) -> Layer:
