@@ -5,10 +5,10 @@ The first row is the peer, so a ratio of 0.5 is twice as fast.
 
 import pytest
 import torch
+from bench_kernels import PATHS
 from hand_sweeps import Machine
 
 from unibound import registries
-from unibound.kernels import reference
 from unibound.settings import Optimizer, Stage
 from unibound.train import Training
 
@@ -77,14 +77,7 @@ def bench_ais_rbms(race):
     machine = Machine.random(200, 400, 500)
     theirs, base = BBRBM(*machine.parameters), torch.zeros(200)
     betas = torch.linspace(0, 1, 21, dtype=torch.float64)
-    systems = {
-        "rbms": lambda: compute_partition_function_ais(500, 21, theirs),
-        "reference": lambda: reference.rbm_ais(machine.v, *machine.parameters, base, betas),
-    }
-    try:
-        from unibound.kernels import compiled
-    except ImportError:
-        pass
-    else:
-        systems["compiled"] = lambda: compiled.rbm_ais(machine.v, *machine.parameters, base, betas)
+    systems = {"rbms": lambda: compute_partition_function_ais(500, 21, theirs)}
+    for name, path in PATHS.items():
+        systems[name] = lambda path=path: path.rbm_ais(machine.v, *machine.parameters, base, betas)
     race(systems, rounds=15)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import attrs
 
+from unibound.environment import processor
+
 FOLDER = Path(__file__).parent / "results"
 PACKAGES = ("unibound", "torch", "numba", "rbms", "scikit-learn")
 
@@ -51,7 +53,7 @@ class Bench:
 
 def save(measured: Mapping[str, Bench]) -> Path:
     """Write the benches into this machine's file, beside those that were not run again; return its path."""
-    path = FOLDER / f"{re.sub(r'[^a-z0-9]+', '-', cpu().lower()).strip('-')}-{os.cpu_count()}c.json"
+    path = FOLDER / f"{re.sub(r'[^a-z0-9]+', '-', processor().lower()).strip('-')}-{os.cpu_count()}c.json"
     before = json.loads(path.read_text())["benches"] if path.exists() else {}
     benches = {
         name: attrs.asdict(bench, filter=_is_known, value_serializer=_rounded) for name, bench in measured.items()
@@ -65,20 +67,13 @@ def save(measured: Mapping[str, Bench]) -> Path:
 def machine() -> dict[str, object]:
     """Where and with what it was measured, and how busy the machine was at the end."""
     return {
-        "cpu": cpu(),
+        "cpu": processor(),
         "cores": os.cpu_count(),
         "load": round(os.getloadavg()[0], 1),
         "threads": 1,
         "python": platform.python_version(),
         **{name: _version(name) for name in PACKAGES},
     }
-
-
-def cpu() -> str:
-    """What the processor calls itself."""
-    info = Path("/proc/cpuinfo")
-    found = re.search(r"^model name\s*: (.+)$", info.read_text(), re.MULTILINE) if info.exists() else None
-    return found[1].strip() if found else platform.processor() or platform.machine()
 
 
 def _version(package: str) -> str | None:

@@ -17,7 +17,7 @@ def environment() -> dict[str, Any]:
         "command": sys.argv,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": processor(),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "unibound": version("unibound"),
@@ -41,7 +41,7 @@ def commit() -> str | None:
     return found[0].strip() + ("+" if found[1].strip() else "")
 
 
-def _processor() -> str:
+def processor() -> str:
     """The GPU's name if there is one, or else the CPU's."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()

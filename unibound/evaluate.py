@@ -23,6 +23,8 @@ MAX_GAP = 0.5
 """Nats by which the bound may still rise as particles double, where two ends are claimed for the NLL."""
 GROUP = 1000
 """Data whose particles are annealed together."""
+MAX_CODES = 10_000
+"""Data whose codes a base distribution is fitted to."""
 CACHED = 2**25
 """Bytes of particles held at once on a CPU, whatever it has: past its caches they cost half as much again."""
 
@@ -124,9 +126,7 @@ class Evaluation:
 
 
 @torch.no_grad()
-def normalize(
-    joint: JointBound, partition: PartitionEstimator, x: Tensor, max_codes: int = 10_000
-) -> NormalizedPrior | None:
+def normalize(joint: JointBound, partition: PartitionEstimator, x: Tensor) -> NormalizedPrior | None:
     """Estimate what normalizes p; None if it is normalized already.
 
     The base distribution of an annealing path is fitted to codes of the data x [N, *X].
@@ -135,9 +135,15 @@ def normalize(
     if prior is None:
         return None
     prior = require_energy_prior(type(partition).__name__.lower(), prior)
-    joint.eval()
-    prior.fit_base(torch.cat([joint.q(batch).sample() for batch in x[:max_codes].split(1000)]))
+    prior.fit_base(draw_codes(joint, x))
     return partition.fit(prior)
+
+
+@torch.no_grad()
+def draw_codes(joint: JointBound, x: Tensor) -> Tensor:
+    """A draw of q(tau | x) for each of the first 10000 data x [N, *X]; puts the joint in evaluation mode."""
+    joint.eval()
+    return torch.cat([joint.q(batch).sample() for batch in x[:MAX_CODES].split(1000)])
 
 
 def evaluate(

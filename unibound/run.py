@@ -91,9 +91,7 @@ class Run:
     @classmethod
     def open(cls, path: Path, *, weights: bool = True) -> "Run":
         """Open the folder of a run, by default with the weights of its newest checkpoint."""
-        if not (path / RESOLVED).is_file():
-            raise UsageError(f"{path} is not the folder of a run: it holds no {RESOLVED}")
-        run = cls._build(path, layers.resolve([layers.read(path / RESOLVED)]))
+        run = cls._build(path, read_settings(path))
         if weights:
             newest = checkpoint.newest(run.checkpoints)
             found = checkpoint.load_weights(newest)
@@ -272,6 +270,13 @@ class Run:
             digest.update(name.encode())
             digest.update(x.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
+
+
+def read_settings(path: Path) -> Settings:
+    """The settings of a run's folder. Raises UsageError for a folder that is none of a run."""
+    if not (path / RESOLVED).is_file():
+        raise UsageError(f"{path} is not the folder of a run: it holds no {RESOLVED}")
+    return layers.resolve([layers.read(path / RESOLVED)])
 
 
 def write_text(path: Path, text: str) -> None:

@@ -23,11 +23,9 @@ from unibound.certify.evidence import (
     schedule_of,
 )
 from unibound.certify.prior import Base, Certificate, certify, require_sane
-from unibound.evaluate import MAX_GAP, Evaluation, evaluate
+from unibound.evaluate import MAX_GAP, Evaluation, draw_codes, evaluate
 from unibound.joint import JointBound
 from unibound.partition import NORMAL_95, TOLERANCE, LogZ, ScaledPrior, require_energy_prior
-
-MAX_CODES = 10_000
 
 
 @torch.no_grad()
@@ -63,10 +61,9 @@ def certify_joint(
     """
     start = time.perf_counter()
     require_sane(tolerance, num_steps, raise_cases, raise_chains)
-    joint.eval()
-    codes = torch.cat([joint.q(batch).sample() for batch in train[:MAX_CODES].split(1000)])
+    codes = draw_codes(joint, train)
     unnormalized = joint.p.unnormalized
-    if unnormalized is not None and torch.equal(codes, train[:MAX_CODES].to(codes)):
+    if unnormalized is not None and torch.equal(codes, train[: len(codes)].to(codes)):
         return certify(
             unnormalized, test, train=train, num_chains=num_chains, temperatures=temperatures, base=base,
             tolerance=tolerance, num_steps=num_steps, raise_cases=raise_cases, raise_chains=raise_chains,

@@ -98,8 +98,7 @@ def evaluate(
 
     if num_particles is not None and num_particles < 1:
         raise UsageError(f"--num-particles must be at least 1, not {num_particles}")
-    if split not in ("train", "valid", "test"):
-        raise UsageError(f"--split must be train, valid or test, not {split!r}")
+    judge.require_split(split)
     memory, opened = parse_bytes(max_memory), unibound.Run.open(run)
     overrides = {
         "num_chains": num_chains, "num_temperatures": num_temperatures, "target_stderr": target_stderr,
@@ -189,10 +188,11 @@ def sample(run: Path, *, count: int = 100, out: Path | None = None) -> None:
     """
     if count < 1:
         raise UsageError(f"--count must be at least 1, not {count}")
+    from unibound.cli import console
+
     opened = unibound.Run.open(run)
     path = out or run / "samples.png"
-    if path.is_dir() or not path.parent.is_dir():
-        raise UsageError(f"--out {path} is no file in an existing folder; name a PNG file to write")
+    console.require_file("--out", path, "a PNG file")
     pictures.save_grid(path, pictures.samples(opened.joint, count))
     print(path)
 

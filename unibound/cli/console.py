@@ -17,6 +17,7 @@ from rich.progress import Progress as ProgressBar
 from rich.table import Table
 
 from unibound.cli import mirror
+from unibound.errors import UsageError
 from unibound.evaluate import Evaluation
 from unibound.partition import NormalizedPrior
 from unibound.run import EVALUATION, Progress, Run, write_text
@@ -61,14 +62,7 @@ def as_document(run: Run, result: Evaluation) -> dict[str, Any]:
     """The result as plain values, nats unless the name says otherwise."""
     log_z = result.log_z
     return {
-        "nll": result.nll,
-        "nll_stderr": None if math.isnan(result.nll_stderr) else result.nll_stderr,
-        "bits_per_dim": result.bits_per_dim,
-        "nll_side": result.side,
-        "nll_low": None if result.interval is None else result.interval[0],
-        "nll_high": result.ceiling,
-        "num_particles": result.num_particles,
-        "ess": result.ess,
+        **numbers(result),
         "partition": None if log_z is None else run.settings.partition.name,
         "log_z": 0.0 if log_z is None else log_z.value,
         "log_z_stderr": 0.0 if log_z is None else log_z.stderr,
@@ -76,10 +70,30 @@ def as_document(run: Run, result: Evaluation) -> dict[str, Any]:
         "log_z_ess": None if log_z is None else log_z.ess,
         "log_z_chains": None if log_z is None else log_z.num_chains,
         "log_z_trustworthy": log_z is None or log_z.trustworthy,
-        "conclusion": result.conclusion,
-        "seconds": result.seconds,
         "run_dir": str(run.path),
     }
+
+
+def numbers(result: Evaluation) -> dict[str, Any]:
+    """What an evaluation says of the NLL, as plain values, whatever normalized the prior."""
+    return {
+        "nll": result.nll,
+        "nll_stderr": None if math.isnan(result.nll_stderr) else result.nll_stderr,
+        "nll_side": result.side,
+        "nll_low": None if result.interval is None else result.interval[0],
+        "nll_high": result.ceiling,
+        "bits_per_dim": result.bits_per_dim,
+        "num_particles": result.num_particles,
+        "ess": result.ess,
+        "conclusion": result.conclusion,
+        "seconds": result.seconds,
+    }
+
+
+def require_file(flag: str, path: Path, kind: str) -> None:
+    """Raise UsageError, in the words of a flag, for a path that no file can be written to."""
+    if path.is_dir() or not path.parent.is_dir():
+        raise UsageError(f"{flag} {path} is no file in an existing folder; name {kind} to write")
 
 
 def _train(run: Run, epochs: Iterator[Progress]) -> dict[str, Any]:

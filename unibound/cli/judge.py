@@ -31,22 +31,13 @@ def documents(results: dict[str, Evaluation]) -> list[dict[str, Any]]:
     """Every estimate as plain values, nats unless the name says otherwise."""
     return [
         {
+            **console.numbers(result),
             "partition": None if result.log_z is None and result.of == "log p" else name,
-            "nll": result.nll,
-            "nll_stderr": result.nll_stderr,
             "nll_chains_stderr": result.nll_chains_stderr,
-            "nll_low": None if result.interval is None else result.interval[0],
-            "nll_high": result.ceiling,
-            "nll_side": result.side,
             "of": result.of,
-            "bits_per_dim": result.bits_per_dim,
-            "num_particles": result.num_particles,
-            "ess": result.ess,
             "gap": result.gap,
             "log_z": log_z_document(result.log_z),
             "trustworthy": result.trouble is None,
-            "conclusion": result.conclusion,
-            "seconds": result.seconds,
         }
         for name, result in results.items()
     ]
@@ -123,10 +114,9 @@ def evaluate(
     as_json: bool,
 ) -> None:
     """Evaluate a trained run, once for each way to find log Z, and print what came out."""
-    chosen = partitions or {run.settings.partition.name: run.settings.partition.settings}
     with bar(f"evaluating {split}", len(getattr(run.splits, split))) as advance:
         normalized, seconds = [], []
-        for partition in chosen.values():
+        for partition in partitions.values():
             start = time.perf_counter()
             normalized.append(run.normalize(partition))
             seconds.append(time.perf_counter() - start)
@@ -134,10 +124,9 @@ def evaluate(
             split, normalized, num_particles=num_particles, max_memory=max_memory, on_progress=advance
         )
     found = [attrs.evolve(one, seconds=one.seconds + more) for one, more in zip(found, seconds, strict=True)]
-    results = dict(zip(chosen, found, strict=True))
+    results = dict(zip(partitions, found, strict=True))
     if as_json:
-        first = next(iter(chosen))
-        document = console.as_document(run, results[first])
+        document = console.as_document(run, found[0])
         estimates = documents(results)
         own = {"split": split, "of": found[0].of, "partition": estimates[0]["partition"], "estimates": estimates}
         print(json.dumps(finite(document | own)))
@@ -241,8 +230,7 @@ def certify(
 
 def diagnose(run: Run, split: str, num_particles: int, count: int, *, as_json: bool) -> None:
     """Look into a trained run and print what was found."""
-    if split not in ("train", "valid", "test"):
-        raise UsageError(f"--split must be train, valid or test, not {split!r}")
+    require_split(split)
     estimator = run.settings.stages[-1].estimator.settings
     run.joint.auxiliary = estimator.auxiliary(run.splits.train[:2])
     with torch.random.fork_rng():
@@ -280,6 +268,12 @@ def diagnose(run: Run, split: str, num_particles: int, count: int, *, as_json: b
     for name, group in found.groups.items():
         ratio = f"variance {group.variance:.3g}, signal to noise {group.signal_to_noise:.3g}"
         out.print(f"gradient of {name} ({group.parameters} parameters): {ratio}")
+
+
+def require_split(split: str) -> None:
+    """Raise UsageError for what is no part of a data set."""
+    if split not in ("train", "valid", "test"):
+        raise UsageError(f"--split must be train, valid or test, not {split!r}")
 
 
 @contextmanager

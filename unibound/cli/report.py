@@ -13,12 +13,11 @@ from typing import Any
 
 import attrs
 
-from unibound import layers
-from unibound.cli.console import rows
+from unibound.cli.console import require_file, rows
 from unibound.cli.curves import Curve, Line, Stage, draw, normalized_bounds
 from unibound.cli.watched import PANELS
 from unibound.errors import UsageError
-from unibound.run import EVALUATION, METRICS, RESOLVED, write_text
+from unibound.run import EVALUATION, METRICS, RESOLVED, read_settings, write_text
 from unibound.settings import Settings
 
 PAGE = "report.html"
@@ -49,9 +48,7 @@ class Record:
     @classmethod
     def read(cls, path: Path) -> "Record":
         """Raises UsageError for a folder that is none of a run."""
-        if not (path / RESOLVED).is_file():
-            raise UsageError(f"{path} is not the folder of a run: it holds no {RESOLVED}")
-        settings = layers.resolve([layers.read(path / RESOLVED)])
+        settings = read_settings(path)
         return cls(path, settings, _json(path / "env.json") or {}, _lines(path / METRICS), _json(path / EVALUATION))
 
     @property
@@ -96,8 +93,7 @@ def write(run: Path, output: Path | None = None) -> Path:
         UsageError: no run, no place to write to, or jinja2 or matplotlib are not installed.
     """
     record, path = Record.read(run), output or run / PAGE
-    if path.is_dir() or not path.parent.is_dir():
-        raise UsageError(f"--output {path} is no file in an existing folder; name an HTML file to write")
+    require_file("--output", path, "an HTML file")
     # Whatever the locale is, and whoever serves the page.
     write_text(path, page(record).encode("ascii", "xmlcharrefreplace").decode())
     return path
