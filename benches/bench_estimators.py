@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from unibound import Directed, JointBound, UsageError, registries
-from unibound.settings import Choice, Optimizer, Stage
+from unibound.runs.train import Training
+from unibound.settings.records import Choice, Optimizer, Stage
 from unibound.testing import World, variance
 from unibound.testing.worlds import BitGenerator, BitInference, Table, all_bits, parameter_groups
-from unibound.train import Training
 
 WIDTHS, NUM_HIDDEN, NUM_CHAINS, STEPS, BATCH = [784, 200, 200, 100, 100, 200], 400, 100, 5, 100
 DRAWS_OTHERWISE = {"autoencoder", "cd"}  # by noise on codes, or by a Gibbs chain

@@ -9,8 +9,8 @@ from bench_kernels import PATHS
 from hand_sweeps import Machine
 
 from unibound import registries
-from unibound.settings import Optimizer, Stage
-from unibound.train import Training
+from unibound.runs.train import Training
+from unibound.settings.records import Optimizer, Stage
 
 BATCH = CHAINS = 100
 

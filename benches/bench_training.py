@@ -8,8 +8,8 @@ import torch
 from hand import VimcoRBM
 
 from unibound import registries
-from unibound.settings import Optimizer, Stage
-from unibound.train import Training
+from unibound.runs.train import Training
+from unibound.settings.records import Optimizer, Stage
 
 WIDTHS, NUM_HIDDEN, NUM_CHAINS, BATCH = [784, 200, 200, 100, 100, 200], 400, 100, 100
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import attrs
 
-from unibound.environment import processor
+from unibound.runs.environment import processor
 
 FOLDER = Path(__file__).parent / "results"
 PACKAGES = ("unibound", "torch", "numba", "rbms", "scikit-learn")

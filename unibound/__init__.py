@@ -1,17 +1,19 @@
 """unibound: deep generative models with latent variables, and how good they really are."""
 
-from unibound.data import DataSet, Splits
+from unibound.data.splits import DataSet, Splits
+from unibound.energy import EnergyPrior, Enumeration
 from unibound.errors import NonFiniteError, PluginError, UniboundError, UsageError
 from unibound.estimator import Estimate, Estimator
+from unibound.generation import Directed, Generation
 from unibound.hookspecs import hookimpl
-from unibound.joint import Directed, Divergence, Generation, JointBound, Particles
+from unibound.joint import Divergence, JointBound, Particles
 from unibound.likelihood import Likelihood
 from unibound.model import Model
 from unibound.networks import Generator, Inference
-from unibound.partition import LogZ, NormalizedPrior, PartitionEstimator, ScaledPrior
-from unibound.prior import EnergyPrior, Enumeration, Prior
+from unibound.partition.log_z import LogZ, NormalizedPrior, PartitionEstimator, ScaledPrior
+from unibound.prior import Prior
 from unibound.registry import registries
-from unibound.run import Run
+from unibound.runs.run import Run
 
 __version__ = "0.1.0"
 

@@ -10,11 +10,11 @@ from collections.abc import Callable
 
 import pluggy
 
-from unibound.data import DataSet
+from unibound.data.splits import DataSet
 from unibound.estimator import Estimator
 from unibound.likelihood import Likelihood
 from unibound.model import Model
-from unibound.partition import PartitionEstimator
+from unibound.partition.log_z import PartitionEstimator
 from unibound.prior import Prior
 
 GROUP = "unibound"

@@ -13,12 +13,12 @@ import pluggy
 from torch import nn
 
 from unibound import hookspecs
-from unibound.data import DataSet
+from unibound.data.splits import DataSet
 from unibound.errors import PluginError, UsageError
 from unibound.estimator import Estimator
 from unibound.likelihood import Likelihood
 from unibound.model import Model
-from unibound.partition import PartitionEstimator
+from unibound.partition.log_z import PartitionEstimator
 from unibound.prior import Prior
 
 OWN_DISTRIBUTION = "unibound"

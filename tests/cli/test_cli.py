@@ -13,8 +13,8 @@ import torch
 from running import TINY, Cli, Words, refused, start, wait_for, words_of
 from safetensors.torch import save_file
 
-from unibound import checkpoint
 from unibound.cli import console, main
+from unibound.runs import checkpoint
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ import torch
 from running import TINY, words_of
 
 from unibound import Estimate, Estimator, JointBound, Run, registries
-from unibound.cli import compare
-from unibound.diagnose import gradient_noise
-from unibound.gradients import bias
-from unibound.layers import Layer
+from unibound.evaluation.diagnose import gradient_noise
+from unibound.runs import compare
+from unibound.settings.sources import Layer
 from unibound.testing import World, variance
+from unibound.testing.bias import bias
 from unibound.testing.worlds import BitGenerator, BitInference, Rates
 from unibound.weights import log_mean_exp
 

@@ -8,11 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from running import Cli, Words
 
-from unibound import UsageError, layers
+from unibound import UsageError
 from unibound.cli.flags import spell
-from unibound.convert import Flag
-from unibound.layers import Layer
-from unibound.settings import Optimizer, Settings, Stage
+from unibound.settings import sources
+from unibound.settings.convert import Flag
+from unibound.settings.records import Optimizer, Settings, Stage
+from unibound.settings.sources import Layer
 
 
 def flags(**values: Any) -> Layer:
@@ -22,7 +23,7 @@ def flags(**values: Any) -> Layer:
 def file(text: str) -> Layer:
     path = Path("settings.toml")
     path.write_text(text)
-    return layers.read(path)
+    return sources.read(path)
 
 
 def test_flags_over_environment_over_file(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,7 +31,7 @@ def test_flags_over_environment_over_file(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("UNIBOUND_BATCH_SIZE", "2")
     monkeypatch.setenv("UNIBOUND_SEED", "2")
     monkeypatch.setenv("UNIBOUND_ESTIMATOR__NUM_PARTICLES", "7")
-    settings = layers.resolve([low, layers.from_environment(), flags(seed=Flag("3"))])
+    settings = sources.resolve([low, sources.from_environment(), flags(seed=Flag("3"))])
     assert (settings.stages[0].epochs, settings.batch_size, settings.seed) == (1, 2, 3)
     assert settings.stages[0].estimator.settings.num_particles == 7
 
@@ -41,7 +42,7 @@ def test_command_line_runs_what_the_layers_say(cli: Cli, tiny: Words, monkeypatc
     monkeypatch.setenv("UNIBOUND_OPTIMIZER__MOMENTUM", "0.25")
     monkeypatch.setenv("UNIBOUND_EPOCHS", "9")
     assert cli(*tiny(config="run.toml")).code == 0
-    settings = layers.resolve([layers.read(Path("run/resolved.toml"))])
+    settings = sources.resolve([sources.read(Path("run/resolved.toml"))])
     assert (settings.batch_size, settings.seed, settings.stages[0].epochs) == (7, 5, 2)
     assert settings.stages[0].optimizer == Optimizer("sgd", momentum=0.25)
 
@@ -53,7 +54,7 @@ def test_every_type_can_be_typed() -> None:
         "trains": Flag("q,generator"),
         "dtype": Flag("float64"),
     }
-    settings = layers.resolve([flags(**typed)])
+    settings = sources.resolve([flags(**typed)])
     assert settings.model.settings.hidden == (30, 20)
     assert settings.model.settings.activation == "relu"
     assert settings.stages[0].optimizers["q"].learning_rate == 0.01
@@ -63,12 +64,12 @@ def test_every_type_can_be_typed() -> None:
 
 @pytest.mark.parametrize("section", ["[prior]\nname = 'rbm'\nnum_hidden = 64", "[prior]\nnum_hidden = 64"])
 def test_naming_another_plugin_drops_the_section_of_the_file(section: str) -> None:
-    settings = layers.resolve([file(section), flags(prior=Flag("bernoulli"))])
+    settings = sources.resolve([file(section), flags(prior=Flag("bernoulli"))])
     assert settings.prior.name == "bernoulli"
 
 
 def test_naming_the_same_plugin_keeps_the_section_of_the_file() -> None:
-    settings = layers.resolve(
+    settings = sources.resolve(
         [file("[prior]\nnum_hidden = 64"), flags(prior={"name": Flag("rbm"), "steps": Flag("2")})]
     )
     assert (settings.prior.settings.num_hidden, settings.prior.settings.steps) == (64, 2)
@@ -89,7 +90,7 @@ def test_stages_inherit_what_stands_at_the_top() -> None:
         estimator = "sgvb"
         optimizer = {algorithm = "sgd"}
     """
-    first, second = layers.resolve([file(text)]).stages
+    first, second = sources.resolve([file(text)]).stages
     assert (first.epochs, first.trains, first.estimator.settings.num_particles) == (2, ("prior",), 4)
     assert (second.epochs, second.estimator.name, second.estimator.settings.num_particles) == (7, "sgvb", 1)
     assert second.optimizer == Optimizer("sgd", learning_rate=0.5)
@@ -97,17 +98,17 @@ def test_stages_inherit_what_stands_at_the_top() -> None:
 
 def test_flag_for_one_of_several_stages_is_refused() -> None:
     with pytest.raises(UsageError, match=r"^--epochs: cannot be set for a run of several stages"):
-        layers.resolve([file("[[stage]]\n[[stage]]"), flags(epochs=Flag("3"))])
+        sources.resolve([file("[[stage]]\n[[stage]]"), flags(epochs=Flag("3"))])
 
 
 def test_variables_that_are_no_settings_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UNIBOUND_DATA_HOME", "/nowhere")
-    assert layers.from_environment().values == {}
+    assert sources.from_environment().values == {}
 
 
 def test_data_is_found_again_from_another_folder(npz: Any) -> None:
     path = npz()
-    settings = layers.resolve([Layer({"data": path.name})])
+    settings = sources.resolve([Layer({"data": path.name})])
     assert settings.data.name == str(path)
 
 
@@ -143,12 +144,12 @@ settings = st.builds(
 
 @given(settings)
 def test_what_is_written_is_read_again(settings: Settings) -> None:
-    Path("resolved.toml").write_text(layers.write(settings))
-    assert layers.resolve([layers.read(Path("resolved.toml"))]) == settings
+    Path("resolved.toml").write_text(sources.write(settings))
+    assert sources.resolve([sources.read(Path("resolved.toml"))]) == settings
 
 
 def test_defaults_are_all_written() -> None:
-    text = layers.write(Settings())
-    assert layers.resolve([file(text)]) == Settings() == layers.resolve([])
+    text = sources.write(Settings())
+    assert sources.resolve([file(text)]) == Settings() == sources.resolve([])
     for name in ("num_hidden", "learning_rate", "num_chains", "dropout", "seed"):
         assert name in text

@@ -10,9 +10,9 @@ import torch
 from unibound import Estimator, Run, UsageError, registries
 from unibound.cli.matrix import Cell, cells, configure, settings_of, small_data, try_cell
 from unibound.registry import Registry, settings_class
-from unibound.settings import Choice
+from unibound.runs.train import Training
+from unibound.settings.records import Choice
 from unibound.testing import variants
-from unibound.train import Training
 
 NAMES = list(product(registries()["model"], registries()["prior"], registries()["estimator"]))
 

@@ -7,7 +7,9 @@ import pytest
 import torch
 from running import Cli, Words
 
-from unibound import Run, checkpoint, layers
+from unibound import Run
+from unibound.runs import checkpoint
+from unibound.settings import sources
 
 
 def weights(folder: str) -> dict[str, torch.Tensor]:
@@ -43,7 +45,7 @@ def test_evaluation_is_in_full_precision(cli: Cli, mixed: float) -> None:
 
 
 def test_it_repeats_and_resumes_to_the_same_bits(cli: Cli, mixed: float) -> None:
-    settings = layers.resolve([layers.read(Path("mixed/resolved.toml"))])
+    settings = sources.resolve([sources.read(Path("mixed/resolved.toml"))])
     next(Run.create(Path("stopped"), settings).train())
     assert cli("run", "--resume", "stopped").code == 0
     assert same("mixed", "stopped")

@@ -7,18 +7,19 @@ import attrs
 import pytest
 import torch
 
-from unibound import UsageError, layers
-from unibound.build import build
+from unibound import UsageError
 from unibound.cli.plugins import list_plugins
-from unibound.train import Training
+from unibound.runs.build import build
+from unibound.runs.train import Training
+from unibound.settings import sources
 
 EVENT_SHAPES = {"digits": (8, 8), "binarized_mnist": (28, 28)}
 
 
-@pytest.mark.parametrize("name", layers.recipes())
+@pytest.mark.parametrize("name", sources.recipes())
 def test_every_stage_of_a_recipe_can_be_trained(name: str) -> None:
-    settings = layers.resolve([layers.read(Path(name))])
-    assert layers.resolve([layers.Layer(tomllib.loads(layers.write(settings)))]) == settings
+    settings = sources.resolve([sources.read(Path(name))])
+    assert sources.resolve([sources.Layer(tomllib.loads(sources.write(settings)))]) == settings
     shape = EVENT_SHAPES[settings.data.name]
     x = torch.randint(2, (4, *shape)).float()
     short = [attrs.evolve(stage, epochs=1) for stage in settings.stages]
@@ -28,9 +29,9 @@ def test_every_stage_of_a_recipe_can_be_trained(name: str) -> None:
 
 def test_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     list_plugins("recipes")
-    assert set(layers.recipes()) <= set(capsys.readouterr().out.split())
+    assert set(sources.recipes()) <= set(capsys.readouterr().out.split())
 
 
 def test_an_unknown_recipe_is_named() -> None:
     with pytest.raises(UsageError, match="no recipe digits-pretraind; did you mean 'digits-pretrained'"):
-        layers.read(Path("digits-pretraind"))
+        sources.read(Path("digits-pretraind"))

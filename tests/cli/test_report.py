@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from running import Cli, Words, refused
 
-from unibound import Run, layers
+from unibound import Run
+from unibound.settings import sources
 
 VOID = {"meta", "img", "br", "link", "input", "path", "use", "rect", "circle"}
 
@@ -88,7 +89,7 @@ def test_the_same_run_gives_the_same_page(cli: Cli, tiny: Words) -> None:
 
 def test_page_of_an_interrupted_run(cli: Cli, tiny: Words) -> None:
     assert cli(*tiny(epochs=4)).code == 0
-    run = Run.create(Path("part"), layers.resolve([layers.read(Path("run/resolved.toml"))]))
+    run = Run.create(Path("part"), sources.resolve([sources.read(Path("run/resolved.toml"))]))
     read = Page(report_of(cli, "part"))
     assert "Not finished: 0 of 4 epochs are done" in read.text
     assert "svg" not in read.seen

@@ -8,7 +8,9 @@ import pytest
 import torch
 from running import Cli, Words, start, wait_for
 
-from unibound import Run, checkpoint, layers
+from unibound import Run
+from unibound.runs import checkpoint
+from unibound.settings import sources
 
 STAGES = """
 binarization = "dynamic"
@@ -97,7 +99,7 @@ def whole(cli: Cli, config: Any) -> Path:
 
 @pytest.mark.parametrize("stopped", range(6))
 def test_stopped_after_any_epoch(cli: Cli, whole: Path, stopped: int) -> None:
-    progress = Run.create(Path("stopped"), layers.resolve([layers.read(whole)])).train()
+    progress = Run.create(Path("stopped"), sources.resolve([sources.read(whole)])).train()
     for _ in range(stopped):
         next(progress)
     torch.rand(100)  # whatever else drew from the generators in between
@@ -107,7 +109,7 @@ def test_stopped_after_any_epoch(cli: Cli, whole: Path, stopped: int) -> None:
 
 @pytest.mark.parametrize("moment", ["save_file", "_flush"])
 def test_stopped_while_saving(cli: Cli, whole: Path, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
-    progress = Run.create(Path("stopped"), layers.resolve([layers.read(whole)])).train()
+    progress = Run.create(Path("stopped"), sources.resolve([sources.read(whole)])).train()
     next(progress)
 
     def interrupt(*_: object) -> None:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from running import Cli, Words
 
-from unibound import checkpoint
+from unibound.runs import checkpoint
 
 KEYS = {"nll", "nll_stderr", "bits_per_dim", "log_z", "log_z_stderr", "log_z_side", "ess", "seconds", "run_dir"}
 

@@ -11,10 +11,12 @@ import torch
 from PIL import Image
 from running import SCRIPT, Cli, Words, refused
 
-from unibound import Run, checkpoint, layers, pictures
-from unibound import run as runs
-from unibound.pictures import BORDER, SMALLEST
-from unibound.watch import Watched
+from unibound import Run
+from unibound.runs import checkpoint, pictures
+from unibound.runs import run as runs
+from unibound.runs.pictures import BORDER, SMALLEST
+from unibound.runs.watch import Watched
+from unibound.settings import sources
 
 EPOCH = {"done", "stage", "epoch", "bound", "ess", "seconds"}
 LOOK = EPOCH | {"valid_nll", "log_z", "valid_ess", "valid_gap", "saturated", "active"}
@@ -124,7 +126,7 @@ def test_tensorboard_forgets_what_an_interruption_lost(cli: Cli, tiny: Words, mi
     from unibound.cli import mirror
 
     assert cli(*tiny("whole", epochs=5)).code == 0
-    run = Run.create(Path("run"), layers.resolve([layers.read(Path("whole/resolved.toml"))]))
+    run = Run.create(Path("run"), sources.resolve([sources.read(Path("whole/resolved.toml"))]))
     epochs = run.train()
     seen = mirror.mirrored(run.path, epochs) if mirrored else epochs
     for count in range(1, 4):

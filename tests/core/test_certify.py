@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from unibound import UsageError, listing, schedules
-from unibound.certify import Certificate, certify, certify_joint, checks
+from unibound import UsageError
+from unibound.evaluation.certify import Certificate, certify, certify_joint, checks
+from unibound.partition import enumeration, schedules
 from unibound.testing.worlds import Rates, Table, World, scatter
 
 QUICK = {"num_chains": 50, "temperatures": 200, "raise_cases": 20}
@@ -24,11 +25,11 @@ def prior() -> Table:
 @pytest.fixture
 def data(prior: Table) -> Tensor:
     torch.manual_seed(1)
-    return listing.draw(prior, 400)
+    return enumeration.draw(prior, 400)
 
 
 def likelihood(prior: Table, data: Tensor) -> float:
-    return -checks.free_energies(prior, data).mean().item() - listing.log_sum(prior)
+    return -checks.free_energies(prior, data).mean().item() - enumeration.log_sum(prior)
 
 
 def row(certificate: Certificate, name: str):
@@ -38,7 +39,7 @@ def row(certificate: Certificate, name: str):
 def test_the_intervals_hold_the_truth(prior: Table, data: Tensor):
     found = certify(prior, data, **QUICK)
     assert found.verdict == "certified"
-    assert found.log_z_low < listing.log_sum(prior) < found.log_z_high
+    assert found.log_z_low < enumeration.log_sum(prior) < found.log_z_high
     assert found.test_ll_low < likelihood(prior, data) < found.test_ll_high
     assert found.num_data == 400
     assert row(found, "forward AIS").proof
@@ -99,7 +100,7 @@ def test_the_uniform_base_is_named_as_the_cause():
 def test_too_few_temperatures_are_named_as_the_cause():
     torch.manual_seed(0)
     prior = scatter(Table((3, 3)), 1, scale=6.0)
-    found = certify(prior, listing.draw(prior, 50), num_chains=50, temperatures=4, tolerance=0.05, image=(9,))
+    found = certify(prior, enumeration.draw(prior, 50), num_chains=50, temperatures=4, tolerance=0.05, image=(9,))
     assert found.verdict == "refused"
     assert "too few temperatures" in found.reasons[-1] or "do not mix" in found.reasons[-1]
 

@@ -8,7 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unibound import UniboundError, UsageError, checkpoint
+from unibound import UniboundError, UsageError
+from unibound.runs import checkpoint
 
 WEIGHTS = {"w": torch.arange(6.0).view(2, 3), "bits": torch.ones(2, dtype=torch.float64)}
 STATE: dict[str, Any] = {"epoch": 3, "rng": torch.get_rng_state(), "nested": {"lr": [0.1, None, True]}}

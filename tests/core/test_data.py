@@ -17,9 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from unibound import download
-from unibound.data import DataSet, Splits, batches, binarize, read_npz, sample_bits
-from unibound.download import data_home, fetch, find
+from unibound.data import DataSet, Splits, batches, binarize, download, read_npz, sample_bits
+from unibound.data.download import data_home, fetch, find
 from unibound.errors import UniboundError, UsageError
 
 in_folder = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

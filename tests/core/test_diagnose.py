@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from unibound import Estimate, Estimator, JointBound, UsageError
-from unibound.diagnose import diagnose, gradient_noise
+from unibound.evaluation.diagnose import diagnose, gradient_noise
 from unibound.testing.replay import expected_gradient, variance
 from unibound.testing.worlds import World
 from unibound.weights import log_mean_exp, vimco_signal

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from unibound import LogZ, NormalizedPrior, ScaledPrior, UsageError
-from unibound.evaluate import Evaluation, evaluate, evaluate_all
-from unibound.memory import bytes_per_particle, parse_bytes
+from unibound.evaluation.evaluate import Evaluation, evaluate, evaluate_all
+from unibound.evaluation.memory import bytes_per_particle, parse_bytes
+from unibound.evaluation.tally import Tally
 from unibound.tails import pareto_tail_index
-from unibound.tally import Tally
 from unibound.testing.worlds import Table, World
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from unibound.pictures import BORDER, SMALLEST, save_grid
+from unibound.runs.pictures import BORDER, SMALLEST, save_grid
 
 
 def read(path: Path) -> np.ndarray:

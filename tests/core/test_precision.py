@@ -9,7 +9,7 @@ from torch.distributions import Distribution, Independent, Normal
 
 from unibound import Directed, Inference, JointBound, UsageError
 from unibound.distributions import Bits
-from unibound.precision import mix_precision
+from unibound.runs.precision import mix_precision
 from unibound.testing.networks import BitGenerator
 from unibound.testing.worlds import Rates, gradients, parameter_groups, scatter
 

@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from unibound.evaluate import Evaluation, evaluate
+from unibound.evaluation.evaluate import Evaluation, evaluate
+from unibound.runs.watch import Watched, watch
 from unibound.testing import World
 from unibound.testing.worlds import Rates, Table
-from unibound.watch import Watched, watch
 
 CHAIN = {"reconstruction", "code_free_energy", "chain_free_energy", "chain_moved"}
 

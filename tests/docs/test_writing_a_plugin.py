@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from unibound.examine import examine, find
 from unibound.testing import Verdict
+from unibound.testing.examine import examine, find
 
 PAGE = (Path(__file__).parents[2] / "docs" / "writing-a-plugin.md").read_text()
 DRAFTS = [

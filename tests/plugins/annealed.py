@@ -7,8 +7,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 from unibound_plugins.priors.rbm import RBM
 
-from unibound import annealing, listing
-from unibound.partition import PartitionEstimator
+from unibound.partition import PartitionEstimator, annealing, enumeration
 from unibound.testing.worlds import Table, all_bits
 from unibound.weights import log_mean_exp
 
@@ -97,5 +96,5 @@ def missed(estimator: PartitionEstimator, count: int) -> int:
         log_z = estimator.fit(rbm).log_z
         assert log_z is not None
         low, high = log_z.interval
-        misses += log_z.trustworthy and not low <= listing.log_sum(rbm) <= high
+        misses += log_z.trustworthy and not low <= enumeration.log_sum(rbm) <= high
     return misses

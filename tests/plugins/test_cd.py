@@ -13,10 +13,10 @@ from unibound_plugins.priors.rbm import RBM
 
 from unibound import EnergyPrior, Likelihood, UsageError, registries
 from unibound.distributions import Bits
-from unibound.settings import Choice, Optimizer, Stage
+from unibound.runs.train import Training
+from unibound.settings.records import Choice, Optimizer, Stage
 from unibound.testing import World
 from unibound.testing.worlds import Table, all_bits, scatter
-from unibound.train import Training
 
 GOLDEN = json.loads((Path(__file__).parent.parent / "golden" / "09_cd_telescoping.json").read_text())
 TOLERANCE = 1e-9

@@ -11,9 +11,9 @@ import torch
 from annealed import random_rbm
 from unibound_plugins.priors.rbm import RBM
 
-from unibound import listing
-from unibound.certify import certify
 from unibound.cli import main
+from unibound.evaluation.certify import certify
+from unibound.partition import enumeration
 
 FOLDER = os.environ.get("UNIBOUND_DATA_DIR")
 
@@ -26,7 +26,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path, 
     rbm = random_rbm(3, 16, 6)
     arrays = (parameter.detach().numpy() for parameter in (rbm.weight, rbm.visible_bias, rbm.hidden_bias))
     np.savez(tmp_path / "rbm.npz", **dict(zip(("W", "vbias", "hbias"), arrays, strict=True)))
-    np.savez(tmp_path / "data.npz", test=listing.draw(rbm, 300).numpy().astype(np.uint8))
+    np.savez(tmp_path / "data.npz", test=enumeration.draw(rbm, 300).numpy().astype(np.uint8))
     return tmp_path / "rbm.npz", tmp_path / "data.npz", rbm
 
 
@@ -45,7 +45,7 @@ def test_a_certificate(files: tuple[Path, Path, RBM], capsys: pytest.CaptureFixt
     code, out, _ = call(capsys, "--rbm", rbm, "--data", data, "--temperatures", 300, "--json")
     found = json.loads(out)
     assert (code, found["verdict"]) == (0, "certified")
-    assert found["log_z_low"] < listing.log_sum(prior) < found["log_z_high"]
+    assert found["log_z_low"] < enumeration.log_sum(prior) < found["log_z_high"]
     assert found["test_ll_low"] < found["test_ll"] < found["test_ll_high"]
     assert {row["name"] for row in found["evidence"]} == {"forward AIS", "reverse AIS", "base rates", "RAISE", "CSL"}
 

@@ -16,7 +16,7 @@ from unibound_plugins.data_sets.matlab import Caltech101Silhouettes, Omniglot
 from unibound_plugins.data_sets.mnist import FashionMnist, Mnist
 
 from unibound import UniboundError, UsageError
-from unibound.download import digest
+from unibound.data.download import digest
 
 REMOTE = [BinarizedMnist, Mnist, FashionMnist, Omniglot, Caltech101Silhouettes]
 

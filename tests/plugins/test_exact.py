@@ -10,8 +10,10 @@ from annealed import random_rbm
 from unibound_plugins.partition.exact import Exact
 from unibound_plugins.priors.rbm import RBM
 
-from unibound import UsageError, layers, listing
-from unibound.build import build
+from unibound import UsageError
+from unibound.partition import enumeration
+from unibound.runs.build import build
+from unibound.settings import sources
 from unibound.testing.verdict import chi_square
 from unibound.testing.worlds import Rates, all_bits
 
@@ -43,7 +45,7 @@ def test_draws_follow_the_model(sizes: tuple[int, int]):
     torch.manual_seed(0)
     rbm = random_rbm(1, *sizes)
     states = all_bits((sizes[0],))
-    tau = listing.draw(rbm, 20_000, chunk_bits=2)
+    tau = enumeration.draw(rbm, 20_000, chunk_bits=2)
     index = (tau.long() << torch.arange(sizes[0])).sum(1)
     statistic, limit = chi_square(index, (-rbm.double().free_energy(states)).detach().softmax(0))
     assert statistic < limit
@@ -56,7 +58,7 @@ def test_chunks_do_not_matter():
 
 
 def test_a_prior_too_large_is_refused_before_training():
-    settings = layers.resolve([layers.Layer({name: {"name": value} for name, value in PARTS.items()})])
+    settings = sources.resolve([sources.Layer({name: {"name": value} for name, value in PARTS.items()})])
     with pytest.raises(UsageError, match=r"exact would list 2\^64 states, more than 2\^24; use ais or bdmc"):
         build(settings, torch.zeros(2, 8, 8))
 

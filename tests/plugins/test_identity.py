@@ -11,8 +11,8 @@ from unibound_plugins.priors.rbm import RBM
 
 from unibound import UsageError, registries
 from unibound.distributions import PointMass
-from unibound.evaluate import evaluate, normalize
-from unibound.pictures import reconstructions, samples
+from unibound.evaluation.evaluate import evaluate, normalize
+from unibound.runs.pictures import reconstructions, samples
 from unibound.testing.worlds import all_bits, scatter
 
 LIKELIHOODS = registries()["likelihood"]

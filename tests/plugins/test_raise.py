@@ -5,9 +5,10 @@ import torch
 from annealed import Worked, p_ann, random_rbm, tiny_rbm
 from unibound_plugins.partition.raise_ import Raise
 
-from unibound import UsageError, annealing, schedules
-from unibound.evaluate import evaluate
-from unibound.tally import Tally
+from unibound import UsageError
+from unibound.evaluation.evaluate import evaluate
+from unibound.evaluation.tally import Tally
+from unibound.partition import annealing, schedules
 from unibound.testing.worlds import Rates, World, all_bits
 
 

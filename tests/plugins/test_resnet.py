@@ -13,8 +13,8 @@ from unibound_plugins.models.resnet import Block, ResNet
 from unibound_plugins.priors.bernoulli import Bernoulli
 
 from unibound import JointBound, UsageError
-from unibound.settings import Choice, Stage
-from unibound.train import Training
+from unibound.runs.train import Training
+from unibound.settings.records import Choice, Stage
 
 BITS = Bits()
 SHAPES = [(28, 28), (8, 8), (13, 5), (3, 12, 9), (1, 6, 6)]

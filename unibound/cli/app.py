@@ -10,11 +10,12 @@ import cyclopts
 from cyclopts import App, Parameter
 
 import unibound
-from unibound import layers, pictures
 from unibound.cli import plugins
 from unibound.cli.flags import accept_settings
 from unibound.errors import UniboundError, UsageError
-from unibound.layers import Layer
+from unibound.runs import pictures
+from unibound.settings import sources
+from unibound.settings.sources import Layer
 
 # What torch has imported is here to stay; looking through it for garbage takes longer than most commands.
 gc.freeze()
@@ -57,8 +58,8 @@ def run(
             raise UsageError(f"--resume goes on with the settings of {resume}; leave the other options out")
         console.train(unibound.Run.open(resume, weights=False), resume=True, as_json=json, tensorboard=tensorboard)
         return
-    found = [layers.read(config)] if config is not None else []
-    settings = layers.resolve([*found, layers.from_environment(), flags])
+    found = [sources.read(config)] if config is not None else []
+    settings = sources.resolve([*found, sources.from_environment(), flags])
     path = run_dir or console.new_folder(settings)
     console.train(unibound.Run.create(path, settings), resume=False, as_json=json, tensorboard=tensorboard)
 
@@ -93,19 +94,20 @@ def evaluate(
         max_memory: of the particles held at once, in bytes or as 500MB or 2GB.
         json: print one JSON document on stdout, and everything else on stderr.
     """
-    from unibound.cli import judge
-    from unibound.memory import parse_bytes
+    from unibound.cli import console
+    from unibound.cli import evaluate as command
+    from unibound.evaluation.memory import parse_bytes
 
     if num_particles is not None and num_particles < 1:
         raise UsageError(f"--num-particles must be at least 1, not {num_particles}")
-    judge.require_split(split)
+    console.require_split(split)
     memory, opened = parse_bytes(max_memory), unibound.Run.open(run)
     overrides = {
         "num_chains": num_chains, "num_temperatures": num_temperatures, "target_stderr": target_stderr,
         "num_processes": num_processes, "state": state,
     }  # fmt: skip
-    chosen = judge.partitions(opened, partition, **overrides)
-    judge.evaluate(opened, split, num_particles, chosen, memory, as_json=json)
+    chosen = command.partitions(opened, partition, **overrides)
+    command.evaluate(opened, split, num_particles, chosen, memory, as_json=json)
 
 
 @app.command
@@ -145,13 +147,13 @@ def certify(
         threads: CPU threads.
         json: print one JSON document on stdout, and everything else on stderr.
     """
-    from unibound.cli import judge
+    from unibound.cli import certify as command
 
     options = {
         "num_chains": num_chains, "temperatures": temperatures, "base": base, "tolerance": tolerance,
         "raise_cases": raise_cases, "raise_chains": raise_chains, "seed": seed,
     }  # fmt: skip
-    judge.certify(run, rbm, data, num_particles=num_particles, threads=threads, as_json=json, **options)
+    command.certify(run, rbm, data, num_particles=num_particles, threads=threads, as_json=json, **options)
 
 
 @app.command
@@ -172,9 +174,9 @@ def diagnose(
         split: train, valid or test.
         json: print one JSON document on stdout, and everything else on stderr.
     """
-    from unibound.cli import judge
+    from unibound.cli import diagnose as command
 
-    judge.diagnose(unibound.Run.open(run), split, num_particles, count, as_json=json)
+    command.diagnose(unibound.Run.open(run), split, num_particles, count, as_json=json)
 
 
 @app.command
@@ -188,11 +190,11 @@ def sample(run: Path, *, count: int = 100, out: Path | None = None) -> None:
     """
     if count < 1:
         raise UsageError(f"--count must be at least 1, not {count}")
-    from unibound.cli import console
+    from unibound.runs.files import require_file
 
     opened = unibound.Run.open(run)
     path = out or run / "samples.png"
-    console.require_file("--out", path, "a PNG file")
+    require_file("--out", path, "a PNG file")
     pictures.save_grid(path, pictures.samples(opened.joint, count))
     print(path)
 
@@ -203,11 +205,11 @@ def report(run: Path, *, output: Path | None = None) -> None:
 
     Args:
         run: folder of the run.
-        output: HTML file to write; report.html in the run's folder by default.
+        output: HTML file to write; page.html in the run's folder by default.
     """
-    from unibound.cli import report
+    from unibound.report import page
 
-    print(report.write(run, output))
+    print(page.write(run, output))
 
 
 @app.command
@@ -236,13 +238,13 @@ def compare(
         out: folder of the comparison; by default one under runs/, the same for the same settings.
         json: print one JSON document on stdout, and everything else on stderr.
     """
-    from unibound.cli import comparison
+    from unibound.cli import compare as command
 
-    found = [layers.read(config)] if config is not None else []
+    found = [sources.read(config)] if config is not None else []
     if evaluation_particles is not None:
         flags.values["num_particles"] = evaluation_particles
-    found += [layers.from_environment(), flags]
-    comparison.compare(estimators, num_particles, seeds, found, out, as_json=json)
+    found += [sources.from_environment(), flags]
+    command.compare(estimators, num_particles, seeds, found, out, as_json=json)
 
 
 app.command(plugins.list_plugins, name="list")

@@ -1,188 +1,175 @@
-"""Train several estimators on the same data from the same seeds, and set what came out side by side."""
+"""What a person, or a program, is shown of a comparison: one table, one JSON document, one picture."""
 
-import hashlib
 import json
-import statistics
-from collections.abc import Callable, Iterator, Sequence
-from itertools import product
 from pathlib import Path
 from typing import Any
 
-import attrs
-import torch
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
-from unibound import layers
-from unibound.diagnose import gradient_noise
 from unibound.errors import UsageError
-from unibound.gradients import bias
-from unibound.layers import Layer
-from unibound.registry import did_you_mean, registries, settings_class
-from unibound.run import METRICS, RESOLVED, Run, write_text
-from unibound.settings import Settings
+from unibound.runs.compare import SUMMARY, Cell, folder_of, plan, run, summarize
+from unibound.runs.files import write_text
+from unibound.settings.sources import Layer
 
-CELL, SUMMARY = "cell.json", "compare.json"
-REPEATS = 50
-OWN_BATCH = 100  # data whose bound is estimated at once
+PLOTS = ("compare.png", "compare.svg")
+NO_PLOT = "no plot: matplotlib is not installed; pip install 'unibound[report]' and give the command again"
 
 
-@attrs.frozen
-class Cell:
-    """One run of the comparison.
+def compare(
+    estimators: str, num_particles: str, seeds: int, found: list[Layer], out: Path | None, *, as_json: bool
+) -> None:
+    """Train what is not trained yet, and print what came out of all.
 
     Args:
-        estimator: name.
-        num_particles: K; None where the estimator has no such setting.
-        settings: of the run.
+        estimators: names, with commas between them.
+        num_particles: whole numbers, with commas between them; may be empty.
+        seeds: how many.
+        found: layers of settings, the strongest last.
+        out: folder of the comparison; by default one under runs/ that is the same for the same settings.
     """
-
-    estimator: str
-    num_particles: int | None
-    settings: Settings
-
-    @property
-    def name(self) -> str:
-        """Name of its folder."""
-        size = "" if self.num_particles is None else f"-k{self.num_particles}"
-        return f"{self.estimator}{size}-seed{self.settings.seed}"
-
-
-def plan(estimators: Sequence[str], sizes: Sequence[int], seeds: int, found: list[Layer]) -> list[Cell]:
-    """Every estimator with every number of particles and every seed, each fully configured.
-
-    Settings of estimators in the layers go to those estimators that have them.
-
-    Raises:
-        UsageError: an estimator that does not exist or refuses what it is asked, a setting that none has.
-    """
-    known = registries()["estimator"]
-    own = [
-        {} if isinstance(layer.values.get("estimator"), str) else layer.values.get("estimator", {}) for layer in found
-    ]
-    shared = [Layer({k: v for k, v in layer.values.items() if k != "estimator"}, layer.spell) for layer in found]
-    fields = {name: {field.name for field in attrs.fields(settings_class(known[name]))} for name in estimators}
-    for layer, values in zip(found, own, strict=True):
-        for name in values.keys() - {"name"} - set().union(*fields.values()):
-            every = sorted(set().union(*fields.values()))
-            raise UsageError(
-                f"{layer.spell(f'estimator.{name}')}: no estimator compared has it; {did_you_mean(name, every)}"
-            )
-    cells = []
-    for name in estimators:
-        has_size = "num_particles" in fields[name]
-        for size, index in product(sizes if has_size and sizes else [None], range(seeds)):
-            chosen: list[Layer] = [Layer({"estimator": {"name": name}})]
-            for layer, values in zip(found, own, strict=True):
-                chosen.append(Layer({"estimator": {k: v for k, v in values.items() if k in fields[name]}}, layer.spell))
-            if size is not None:
-                chosen.append(Layer({"estimator": {"num_particles": size}}, lambda _: f"{name} with {size} particles"))  # noqa: B023 - read at once
-            settings = layers.resolve([*shared, *chosen])
-            cells.append(Cell(name, size, attrs.evolve(settings, seed=settings.seed + index)))
-    return cells
+    if seeds < 1:
+        raise UsageError(f"--seeds must be at least 1, not {seeds}")
+    chosen = found[-1].values.get("estimator")
+    if isinstance(chosen, str) or (isinstance(chosen, dict) and "name" in chosen):
+        raise UsageError("--estimator names one estimator; name those to compare with --estimators")
+    cells = plan(_names(estimators), _sizes(num_particles), seeds, found)
+    path = out or folder_of(cells)
+    document = {"folder": str(path), "rows": summarize(_run(path, cells))}
+    write_text(path / SUMMARY, json.dumps(document, indent=2) + "\n")
+    plotted = plot(document["rows"], path)
+    if as_json:
+        print(json.dumps(document))
+        return
+    console = Console(highlight=False)
+    console.print(results(document["rows"]))
+    console.print()
+    console.print(gradients(document["rows"]))
+    console.print(LEGEND, markup=False)
+    console.print(f"{path / SUMMARY}; {', '.join(map(str, plotted)) if plotted else NO_PLOT}", markup=False)
 
 
-def folder_of(cells: list[Cell]) -> Path:
-    """The folder of a comparison: the same for the same cells, so that the same command goes on with it."""
-    text = "".join(layers.write(cell.settings) for cell in cells)
-    names = "-".join(dict.fromkeys(cell.estimator for cell in cells))
-    return Path("runs") / f"compare-{names:.60}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+ROUNDING = 1e-6  # of a relative difference; weights were trained in float32
+LEGEND = """
+Nats. bound: the estimator's own, on the test data. NLL: mean ± its standard error over seeds ± over data.
+Gradients, on one batch where training ended: variance is the trace of the covariance, SNR the length of the mean over
+the root of that; bias is relative to the exact gradient, where there are few enough latents and particles to list."""
 
 
-def run(
-    path: Path, cells: list[Cell], on_progress: Callable[[Cell, int], object]
-) -> Iterator[tuple[Cell, dict[str, Any]]]:
-    """Train and measure every cell that is not finished, and yield each with its numbers.
-
-    Raises:
-        UsageError: a cell that cannot be trained, before any is.
-    """
-    started = [(cell, _open(path / cell.name, cell.settings)) for cell in cells]
-    for cell, opened in started:
-        finished = path / cell.name / CELL
-        if opened is None:
-            yield cell, json.loads(finished.read_text())
-            continue
-        for progress in opened.train(resume=True):
-            on_progress(cell, progress.done)
-        numbers = measure(opened)
-        write_text(finished, json.dumps(numbers, indent=2) + "\n")
-        yield cell, numbers
+def results(rows: list[dict[str, Any]]) -> Table:
+    """What each estimator and number of particles came to."""
+    table = _table("bound", "test NLL", "ms per step")
+    for row in rows:
+        seeds = "" if row["nll_stderr_seeds"] is None else f" ± {row['nll_stderr_seeds']:.3f}"
+        table.add_row(
+            *_label(row),
+            "-" if row["bound"] is None else f"{row['bound']:.3f}",
+            f"{row['nll']:.3f}{seeds} ± {row['nll_stderr_data']:.3f}",
+            f"{1e3 * row['seconds_per_step']:.2f}",
+        )
+    return table
 
 
-def _open(path: Path, settings: Settings) -> Run | None:
-    """The run of a cell, new or begun; None if it is finished."""
-    if not (path / RESOLVED).exists():
-        return Run.create(path, settings)
-    if (path / RESOLVED).read_text() != layers.write(settings):
-        raise UsageError(f"{path} holds a run with other settings; name another --out")
-    return None if (path / CELL).exists() else Run.open(path, weights=False)
+def gradients(rows: list[dict[str, Any]]) -> Table:
+    """Noise and bias of the gradient of each group, where it gets one."""
+    biased = any(row["bias"] for row in rows)
+    table = _table("gradient of", "variance", "SNR", *(["bias"] if biased else []))
+    for row in rows:
+        for group, noise in row["gradient"].items():
+            bias = [_bias(row["bias"].get(group))] if biased else []
+            table.add_row(*_label(row), group, _short(noise["variance"]), _short(noise["snr"]), *bias)
+    return table
 
 
-def measure(run: Run) -> dict[str, Any]:
-    """What a trained run is worth, and how noisy and biased its gradient is; in nats and seconds."""
-    estimator, settings = run.settings.stages[-1].estimator.settings, run.settings
-    evaluation = run.evaluate("test")
-    steps = -(-len(run.splits.train) // settings.batch_size)
-    lines = [json.loads(line) for line in (run.path / METRICS).read_text().splitlines()]
-    x = run.splits.train[: settings.batch_size]
-    with torch.random.fork_rng():
-        torch.manual_seed(settings.seed)
-        noise = gradient_noise(run.joint, estimator, x, REPEATS)
-        offsets = bias(run.joint, estimator, run.splits.train)
-        bound = _own_bound(run)
-    log_z = 0.0 if evaluation.log_z is None else evaluation.log_z.value
-    return {
-        "nll": evaluation.nll,
-        "nll_stderr": evaluation.nll_stderr,
-        "nll_side": evaluation.side,
-        "bound": None if bound is None else bound - log_z,
-        # Of the quickest epoch: whatever else the machine does only ever adds to it.
-        "seconds_per_step": min(line["seconds"] for line in lines) / steps,
-        "gradient": {
-            group: {"variance": found.variance, "snr": found.signal_to_noise}
-            for group, found in noise.items()
-            if group != "auxiliary"
-        },
-        "bias": offsets,
-    }
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("estimator", style="bold", no_wrap=True)
+    for name in ("K", *columns):
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
 
 
-@torch.no_grad()
-def _own_bound(run: Run) -> float | None:
-    """Mean of the estimator's own bound over the test data, in nats of log p*; None where it claims none."""
-    joint, estimator = run.joint.eval(), run.settings.stages[-1].estimator.settings
-    found = [estimator(joint, x).bound for x in run.splits.test.split(OWN_BATCH)]
-    present = [bound for bound in found if bound is not None]
-    return torch.cat(present).double().mean().item() if present else None
+def _label(row: dict[str, Any]) -> tuple[str, str]:
+    return escape(row["estimator"]), "-" if row["num_particles"] is None else str(row["num_particles"])
 
 
-def summarize(results: Sequence[tuple[Cell, dict[str, Any]]]) -> list[dict[str, Any]]:
-    """One row per estimator and number of particles: means over seeds, with the error bars of seeds and of data."""
-    groups: dict[tuple[str, int | None], list[dict[str, Any]]] = {}
-    for cell, numbers in results:
-        groups.setdefault((cell.estimator, cell.num_particles), []).append(numbers)
-    return [
-        {"estimator": name, "num_particles": size, "seeds": len(found), **_row(found)}
-        for (name, size), found in groups.items()
-    ]
+def plot(rows: list[dict[str, Any]], path: Path) -> list[Path]:
+    """Draw the comparison, if matplotlib is there; the files written."""
+    try:
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import NullFormatter, ScalarFormatter
+    except ImportError:
+        return []
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
+    for name in dict.fromkeys(row["estimator"] for row in rows):
+        own = [row for row in rows if row["estimator"] == name]
+        size, nll = [row["num_particles"] or 1 for row in own], [row["nll"] for row in own]
+        error = [max(row["nll_stderr_seeds"] or 0.0, 0.0) for row in own]
+        left.errorbar(size, nll, error, label=name, marker="o", capsize=3)
+        middle.errorbar([1e3 * row["seconds_per_step"] for row in own], nll, error, label=name, marker="o", capsize=3)
+        right.plot(
+            size, [row["gradient"].get("q", {}).get("snr") or float("nan") for row in own], marker="o", label=name
+        )
+    for axes, x, y in (
+        (left, "particles", "test NLL, nats"),
+        (middle, "ms per step", "test NLL, nats"),
+        (right, "particles", "SNR of q's gradient"),
+    ):
+        axes.set(xlabel=x, ylabel=y, xscale="log")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(ScalarFormatter())
+            axis.set_minor_formatter(NullFormatter())
+    sizes = sorted({row["num_particles"] or 1 for row in rows})
+    left.set_xticks(sizes)
+    right.set_xticks(sizes)
+    left.legend()
+    for name in PLOTS:
+        figure.savefig(path / name, dpi=120)
+    return [path / name for name in PLOTS]
 
 
-def _row(found: list[dict[str, Any]]) -> dict[str, Any]:
-    nll = [numbers["nll"] for numbers in found]
-    return {
-        "bound": _mean([numbers["bound"] for numbers in found]),
-        "nll": statistics.mean(nll),
-        "nll_stderr_seeds": statistics.stdev(nll) / len(nll) ** 0.5 if len(nll) > 1 else None,
-        "nll_stderr_data": statistics.mean(numbers["nll_stderr"] for numbers in found),
-        "nll_side": found[0]["nll_side"],
-        "seconds_per_step": min(numbers["seconds_per_step"] for numbers in found),
-        "gradient": {
-            group: {what: _mean([n["gradient"][group][what] for n in found]) for what in ("variance", "snr")}
-            for group in found[0]["gradient"]
-        },
-        "bias": {group: _mean([numbers["bias"][group] for numbers in found]) for group in found[0]["bias"] or {}},
-    }
+def _run(path: Path, cells: list[Cell]) -> list[tuple[Cell, dict[str, Any]]]:
+    total = sum(stage.epochs for stage in cells[0].settings.stages)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, TextColumn("{task.fields[text]}"), console=Console(stderr=True)) as bar:
+        task = bar.add_task("runs", total=len(cells), text="")
+
+        def show(cell: Cell, done: int) -> None:
+            bar.update(task, text=f"{cell.name}, epoch {done} of {total}")
+
+        found = []
+        try:
+            for result in run(path, cells, show):
+                found.append(result)
+                bar.advance(task)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("interrupted; the same command goes on where this stopped") from None
+    return found
 
 
-def _mean(values: list[float | None]) -> float | None:
-    present = [value for value in values if value is not None]
-    return statistics.mean(present) if len(present) == len(values) else None
+def _names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names or len(set(names)) < len(names):
+        raise UsageError(f"--estimators must be names, each once, with commas between them, not {text!r}")
+    return names
+
+
+def _sizes(text: str) -> list[int]:
+    try:
+        sizes = [int(size) for size in text.split(",") if size.strip()]
+    except ValueError:
+        sizes = [0]
+    if any(size < 1 for size in sizes) or len(set(sizes)) < len(sizes):
+        raise UsageError(f"--num-particles must be whole numbers from 1, each once, with commas between, not {text!r}")
+    return sizes
+
+
+def _bias(value: float | None) -> str:
+    return "0" if value is not None and value < ROUNDING else _short(value)
+
+
+def _short(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"

@@ -5,7 +5,8 @@ import math
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,14 @@ from rich.table import Table
 
 from unibound.cli import mirror
 from unibound.errors import UsageError
-from unibound.evaluate import Evaluation
-from unibound.partition import NormalizedPrior
-from unibound.run import EVALUATION, Progress, Run, write_text
-from unibound.settings import Settings
+from unibound.evaluation.evaluate import Evaluation
+from unibound.partition.log_z import NormalizedPrior
+from unibound.runs.files import write_text
+from unibound.runs.result import as_document, rows
+from unibound.runs.run import EVALUATION, Progress, Run
+from unibound.settings.records import Settings
 
 stderr = Console(stderr=True)
-
-SIDES = {"equal": "exact", "stochastic_lower": "errs low", "stochastic_upper": "errs high"}
 
 
 def new_folder(settings: Settings) -> Path:
@@ -56,44 +57,6 @@ def train(run: Run, *, resume: bool, as_json: bool, tensorboard: bool = False) -
     _print(document, as_json)
     if not document["log_z_trustworthy"]:
         stderr.print(f"unibound: {document['conclusion']}", highlight=False, soft_wrap=True)
-
-
-def as_document(run: Run, result: Evaluation) -> dict[str, Any]:
-    """The result as plain values, nats unless the name says otherwise."""
-    log_z = result.log_z
-    return {
-        **numbers(result),
-        "partition": None if log_z is None else run.settings.partition.name,
-        "log_z": 0.0 if log_z is None else log_z.value,
-        "log_z_stderr": 0.0 if log_z is None else log_z.stderr,
-        "log_z_side": "equal" if log_z is None else log_z.side,
-        "log_z_ess": None if log_z is None else log_z.ess,
-        "log_z_chains": None if log_z is None else log_z.num_chains,
-        "log_z_trustworthy": log_z is None or log_z.trustworthy,
-        "run_dir": str(run.path),
-    }
-
-
-def numbers(result: Evaluation) -> dict[str, Any]:
-    """What an evaluation says of the NLL, as plain values, whatever normalized the prior."""
-    return {
-        "nll": result.nll,
-        "nll_stderr": None if math.isnan(result.nll_stderr) else result.nll_stderr,
-        "nll_side": result.side,
-        "nll_low": None if result.interval is None else result.interval[0],
-        "nll_high": result.ceiling,
-        "bits_per_dim": result.bits_per_dim,
-        "num_particles": result.num_particles,
-        "ess": result.ess,
-        "conclusion": result.conclusion,
-        "seconds": result.seconds,
-    }
-
-
-def require_file(flag: str, path: Path, kind: str) -> None:
-    """Raise UsageError, in the words of a flag, for a path that no file can be written to."""
-    if path.is_dir() or not path.parent.is_dir():
-        raise UsageError(f"{flag} {path} is no file in an existing folder; name {kind} to write")
 
 
 def _train(run: Run, epochs: Iterator[Progress]) -> dict[str, Any]:
@@ -150,28 +113,28 @@ def _say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
-def rows(document: dict[str, Any]) -> list[tuple[str, str]]:
-    """What came out, as a person reads it: name and value."""
-    stderr_nll = "" if document["nll_stderr"] is None else f" ± {document['nll_stderr']:.3f}"
-    bits = f"({document['bits_per_dim']:.4f} bits/dim)"
-    found = [("test NLL", f"{document['nll']:.3f}{stderr_nll} nats {bits}")]
-    found.append(("train NLL", f"{document['train_nll']:.3f} nats"))
-    if document["partition"] is None:
-        found.append(("log Z", "0, the prior is normalized"))
-    else:
-        value = f"{document['log_z']:.4f} ± {document['log_z_stderr']:.4f} nats"
-        mark = "" if document["log_z_trustworthy"] else ", untrustworthy"
-        found.append(("log Z", f"{value} by {document['partition']} ({SIDES[document['log_z_side']]}{mark})"))
-    if document["log_z_ess"] is not None:
-        chains = f"effective sample size {document['log_z_ess']:.1f} of {document['log_z_chains']}"
-        found.append(("chains", chains))
-    particles = f"effective sample size {document['ess']:.1f} of {document['num_particles']} per datum"
-    return [
-        *found,
-        ("particles", particles),
-        ("side", document["conclusion"]),
-        ("time", f"{document['seconds']:.1f} s"),
-    ]
+def require_split(split: str) -> None:
+    """Raise UsageError for what is no part of a data set."""
+    if split not in ("train", "valid", "test"):
+        raise UsageError(f"--split must be train, valid or test, not {split!r}")
+
+
+@contextmanager
+def bar(text: str, total: int | None) -> Iterator[Callable[[int], object]]:
+    """A progress bar on stderr; what it yields advances it."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with ProgressBar(*columns, console=stderr, transient=True) as progress:
+        task = progress.add_task(text, total=total)
+        yield lambda done: progress.advance(task, done)
+
+
+def finite(value: Any) -> Any:
+    """The same with None for what JSON cannot write: infinities and what is not a number."""
+    if isinstance(value, dict):
+        return {key: finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _print(document: dict[str, Any], as_json: bool) -> None:

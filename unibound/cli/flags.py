@@ -13,10 +13,10 @@ import attrs
 from cyclopts import Group, Parameter, Token
 from docstring_parser import parse
 
-from unibound.convert import Flag
-from unibound.layers import Layer, nest
 from unibound.registry import registries, settings_class
-from unibound.settings import Choice, Optimizer, Settings, Stage
+from unibound.settings.convert import Flag
+from unibound.settings.records import Choice, Optimizer, Settings, Stage
+from unibound.settings.sources import Layer, nest
 
 SETTINGS = Group("Settings", sort_key=1)
 OMITTED = ("stages", "optimizers")

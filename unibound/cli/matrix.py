@@ -9,12 +9,12 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from unibound.build import build
-from unibound.convert import choice
 from unibound.errors import UsageError
 from unibound.registry import registries
-from unibound.settings import Choice, Settings, Stage
-from unibound.train import Training
+from unibound.runs.build import build
+from unibound.runs.train import Training
+from unibound.settings.convert import choice
+from unibound.settings.records import Choice, Settings, Stage
 
 NUM_DATA, X_SHAPE = 8, (8, 8)
 

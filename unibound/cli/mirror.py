@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from unibound.errors import UsageError
-from unibound.run import METRICS, Progress
+from unibound.runs.run import METRICS, Progress
 
 FOLDER = "tensorboard"
 NO_METRICS = {"done", "stage", "epoch"}

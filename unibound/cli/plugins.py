@@ -27,7 +27,7 @@ def list_plugins(
         json: print one JSON document.
     """
     if what == "recipes":
-        from unibound.layers import recipes
+        from unibound.settings.sources import recipes
 
         about = {name: path.read_text().partition("\n")[0].removeprefix("# ") for name, path in recipes().items()}
         print(*(f"{name}  {text}" for name, text in about.items()), sep="\n") if not json else _print_json(about)
@@ -68,7 +68,7 @@ def check(package: str, *, json: Annotated[bool, Parameter(negative=())] = False
         package: an installed distribution, a package or module that can be imported, or a Python file.
         json: print one JSON document.
     """
-    from unibound import examine
+    from unibound.testing import examine
 
     if not examine.check(package, as_json=json):
         sys.exit(1)

@@ -16,7 +16,7 @@ import attrs
 from unibound.estimator import Estimator
 from unibound.likelihood import Likelihood
 from unibound.model import Model
-from unibound.partition import PartitionEstimator
+from unibound.partition.log_z import PartitionEstimator
 from unibound.prior import Prior
 from unibound.registry import registries, settings_class
 from unibound.testing.laws import candidate, energy, form, gradient, likelihood, model, partition, prior, value

@@ -15,10 +15,12 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.types import _size
 
+from unibound.energy import EnergyPrior
 from unibound.errors import UsageError
 from unibound.estimator import Estimate, Estimator
-from unibound.joint import Directed, JointBound
-from unibound.prior import EnergyPrior, Prior
+from unibound.generation import Directed
+from unibound.joint import JointBound
+from unibound.prior import Prior
 from unibound.testing.worlds import Nodes, World, gradients, parameter_groups, scatter
 
 MAX_ROWS = 1 << 20

@@ -16,9 +16,11 @@ from torch.distributions import Distribution, Independent, Normal
 from torch.nn.functional import one_hot
 
 from unibound.distributions import Bits
+from unibound.energy import EnergyPrior
 from unibound.errors import UsageError
-from unibound.joint import Directed, JointBound
-from unibound.prior import EnergyPrior, Prior
+from unibound.generation import Directed
+from unibound.joint import JointBound
+from unibound.prior import Prior
 from unibound.testing.networks import BitGenerator, BitInference, LinearGenerator, LinearInference
 from unibound.weights import log_mean_exp
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unibound import DataSet, Splits, UsageError, hookimpl
 from unibound.data import read_npz
-from unibound.download import fetch, find
+from unibound.data.download import fetch, find
 
 _SIDE = 28
 _URL = "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/binarized_mnist_{}.amat"

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from unibound import DataSet, Splits, UsageError, hookimpl
 from unibound.data import read_npz
-from unibound.download import fetch, find
+from unibound.data.download import fetch, find
 
 _SIDE = 28
 _OMNIGLOT_URL = "https://github.com/yburda/iwae/raw/master/datasets/OMNIGLOT/chardata.mat"

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from unibound import DataSet, Splits, UsageError, hookimpl
 from unibound.data import read_npz
-from unibound.download import fetch, find
+from unibound.data.download import fetch, find
 
 _FILES = {"train": "train-images-idx3-ubyte", "test": "t10k-images-idx3-ubyte"}
 _NUM_VALID = 10000

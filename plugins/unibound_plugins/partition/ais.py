@@ -4,8 +4,8 @@ from pathlib import Path
 
 import attrs
 
-from unibound import EnergyPrior, NormalizedPrior, PartitionEstimator, ScaledPrior, hookimpl, schedules, shards
-from unibound.partition import at_least, require_energy_prior
+from unibound import EnergyPrior, NormalizedPrior, PartitionEstimator, ScaledPrior, hookimpl
+from unibound.partition import at_least, require_energy_prior, schedules, shards
 
 
 @attrs.frozen

@@ -2,8 +2,8 @@
 
 import attrs
 
-from unibound import EnergyPrior, NormalizedPrior, PartitionEstimator, ScaledPrior, annealing, hookimpl, schedules
-from unibound.partition import TOLERANCE, at_least, require_energy_prior
+from unibound import EnergyPrior, NormalizedPrior, PartitionEstimator, ScaledPrior, hookimpl
+from unibound.partition import TOLERANCE, annealing, at_least, require_energy_prior, schedules
 
 
 @attrs.frozen

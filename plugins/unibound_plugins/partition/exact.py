@@ -2,17 +2,8 @@
 
 import attrs
 
-from unibound import (
-    EnergyPrior,
-    LogZ,
-    NormalizedPrior,
-    PartitionEstimator,
-    ScaledPrior,
-    UsageError,
-    hookimpl,
-    listing,
-)
-from unibound.partition import require_energy_prior
+from unibound import EnergyPrior, LogZ, NormalizedPrior, PartitionEstimator, ScaledPrior, UsageError, hookimpl
+from unibound.partition import enumeration, require_energy_prior
 
 
 @attrs.frozen
@@ -37,7 +28,7 @@ class Exact(PartitionEstimator):
     def fit(self, prior: EnergyPrior) -> NormalizedPrior:
         prior = require_energy_prior("exact", prior)
         self.check(prior)
-        return ScaledPrior(prior, LogZ(listing.log_sum(prior, self.chunk_bits)))
+        return ScaledPrior(prior, LogZ(enumeration.log_sum(prior, self.chunk_bits)))
 
 
 @hookimpl

@@ -2,9 +2,9 @@
 
 import attrs
 
-from unibound import EnergyPrior, NormalizedPrior, PartitionEstimator, hookimpl, schedules
-from unibound.annealing import RaisedPrior
-from unibound.partition import at_least, require_energy_prior
+from unibound import EnergyPrior, NormalizedPrior, PartitionEstimator, hookimpl
+from unibound.partition import at_least, require_energy_prior, schedules
+from unibound.partition.annealing import RaisedPrior
 
 
 @attrs.frozen

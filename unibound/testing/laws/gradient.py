@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from unibound.energy import EnergyPrior
 from unibound.estimator import Estimator
-from unibound.prior import EnergyPrior
 from unibound.testing.laws.candidate import Candidate, claims_bound, objective
 from unibound.testing.replay import Rehearsal, expected_bound, expected_gradient, rehearse
 from unibound.testing.verdict import TOLERANCE, demand, in_words

@@ -7,8 +7,8 @@ import attrs
 import torch
 from torch import Tensor
 
-from unibound.partition import LogZ, PartitionEstimator
-from unibound.prior import EnergyPrior
+from unibound.energy import EnergyPrior
+from unibound.partition.log_z import LogZ, PartitionEstimator
 from unibound.testing.verdict import FALSE_ALARM, TOLERANCE, demand, gap, mean_and_error
 from unibound.testing.worlds import Table, all_bits, scatter
 

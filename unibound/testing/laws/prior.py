@@ -8,18 +8,13 @@ import attrs
 import torch
 from torch import Tensor
 
-from unibound.prior import EnergyPrior, Prior
+from unibound.energy import EnergyPrior
+from unibound.prior import Prior
 from unibound.registry import registries
 from unibound.testing.networks import BitInference, LinearInference
 from unibound.testing.replay import exact_chains
 from unibound.testing.verdict import TOLERANCE, chi_square, demand, gap
-from unibound.testing.worlds import (
-    all_bits,
-    gradients,
-    number,
-    parameter_groups,
-    scatter,
-)
+from unibound.testing.worlds import all_bits, gradients, number, parameter_groups, scatter
 
 NUM_DRAWS = 20_000
 

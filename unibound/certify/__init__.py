@@ -1,6 +1,0 @@
-"""An interval for log Z and one for the likelihood, or a refusal with its reasons."""
-
-from unibound.certify.joint import certify_joint
-from unibound.certify.prior import Base, Certificate, certify
-
-__all__ = ["Base", "Certificate", "certify", "certify_joint"]

@@ -1,0 +1,89 @@
+"""`unibound certify`: an interval for a likelihood with what it rests on, or a refusal."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from unibound.cli.console import bar, finite
+from unibound.errors import UniboundError, UsageError
+from unibound.evaluation.certify import Certificate, certify_joint
+from unibound.evaluation.certify import certify as certify_prior
+from unibound.evaluation.certify.rbm_file import read_data, read_rbm
+from unibound.runs.run import Run
+
+
+def certify(
+    run: Path | None,
+    rbm: Path | None,
+    data: Path | None,
+    *,
+    num_particles: int | None,
+    threads: int,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Certify a run, or anybody's RBM; a refusal is raised once it is printed.
+
+    Raises:
+        UsageError: neither or both are named, or they cannot be read.
+        UniboundError: the likelihood was refused.
+    """
+    if (run is None) == (rbm is None) or (rbm is None) != (data is None):
+        raise UsageError("certify takes the folder of a run, or else both --rbm FILE and --data FILE")
+    if threads < 1:
+        raise UsageError(f"--threads must be at least 1, not {threads}")
+    with bar("annealing", None) as advance:
+        if run is not None:
+            opened = Run.open(run)
+            torch.set_num_threads(threads)
+            splits = opened.splits
+            particles = opened.settings.num_particles if num_particles is None else num_particles
+            options |= {"num_particles": particles, "on_progress": advance}
+            found = certify_joint(opened.joint, splits.test, splits.train, **options)
+        else:
+            assert rbm is not None
+            assert data is not None
+            torch.set_num_threads(threads)
+            test, train = read_data(data)
+            found = certify_prior(read_rbm(rbm), test, train=train, on_progress=advance, **options)
+    certificate(found, as_json=as_json)
+    if found.verdict == "refused":
+        raise UniboundError(f"refused to certify: {'; '.join(found.reasons)}")
+
+
+def certificate(certificate: Certificate, *, as_json: bool) -> None:
+    """Print a certificate, or a refusal."""
+    if as_json:
+        print(json.dumps(finite(attrs.asdict(certificate))))
+        return
+    out = Console()
+    table = Table(box=None, pad_edge=False)
+    for column in ("evidence", "nats", "±", "of", "errs", "", "note"):
+        table.add_column(column, justify="right" if column in ("nats", "±") else "left")
+    for row in certificate.evidence:
+        worth = "proof" if row.proof else "check"
+        stderr = "" if row.stderr is None else f"{row.stderr:.2f}"
+        errs = "no" if row.errs == "exact" else row.errs
+        table.add_row(row.name, f"{row.value:.2f}", stderr, row.of, errs, worth, row.note)
+    out.print(table)
+    if certificate.verdict == "refused":
+        out.print("[bold]refused[/bold]: no likelihood can be given")
+    else:
+        low, high = certificate.log_z_low, certificate.log_z_high
+        out.print("[bold]certified[/bold]", highlight=False)
+        out.print(f"log Z {certificate.log_z:.2f}, with 95% confidence in [{low:.2f}, {high:.2f}] nats")
+        ends = [end if end is None else f"{end:.2f}" for end in (certificate.test_ll_low, certificate.test_ll_high)]
+        where = f"at least {ends[0]}" if ends[1] is None else f"in [{ends[0]}, {ends[1]}]"
+        out.print(
+            f"mean log-likelihood of these {certificate.num_data} data {certificate.test_ll:.2f}, with 95% confidence "
+            f"{where} nats; other data like these: ± {certificate.test_ll_stderr or math.nan:.2f} more"
+        )
+    for reason in certificate.reasons:
+        out.print(f"  {reason}", highlight=False, markup=False)
+    out.print(f"  {certificate.seconds:.1f} s", highlight=False)

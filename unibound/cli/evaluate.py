@@ -1,0 +1,148 @@
+"""`unibound evaluate`: every estimate of a likelihood in one table or document, and what each allows to conclude."""
+
+import json
+import sys
+import time
+from typing import Any
+
+import attrs
+from rich.console import Console
+from rich.table import Table
+
+from unibound.cli.console import bar, finite
+from unibound.errors import UsageError
+from unibound.evaluation.evaluate import Evaluation
+from unibound.partition import LogZ, PartitionEstimator
+from unibound.runs.result import SIDES, as_document, numbers
+from unibound.runs.run import Run
+from unibound.settings.convert import choice
+
+
+def evaluate(
+    run: Run,
+    split: str,
+    num_particles: int | None,
+    partitions: dict[str, PartitionEstimator],
+    max_memory: int,
+    *,
+    as_json: bool,
+) -> None:
+    """Evaluate a trained run, once for each way to find log Z, and print what came out."""
+    with bar(f"evaluating {split}", len(getattr(run.splits, split))) as advance:
+        normalized, seconds = [], []
+        for partition in partitions.values():
+            start = time.perf_counter()
+            normalized.append(run.normalize(partition))
+            seconds.append(time.perf_counter() - start)
+        found = run.evaluate_all(
+            split, normalized, num_particles=num_particles, max_memory=max_memory, on_progress=advance
+        )
+    found = [attrs.evolve(one, seconds=one.seconds + more) for one, more in zip(found, seconds, strict=True)]
+    results = dict(zip(partitions, found, strict=True))
+    if as_json:
+        document = as_document(run, found[0])
+        estimates = documents(results)
+        own = {"split": split, "of": found[0].of, "partition": estimates[0]["partition"], "estimates": estimates}
+        print(json.dumps(finite(document | own)))
+    else:
+        show(split, results)
+    warn(results)
+
+
+def documents(results: dict[str, Evaluation]) -> list[dict[str, Any]]:
+    """Every estimate as plain values, nats unless the name says otherwise."""
+    return [
+        {
+            **numbers(result),
+            "partition": None if result.log_z is None and result.of == "log p" else name,
+            "nll_chains_stderr": result.nll_chains_stderr,
+            "of": result.of,
+            "gap": result.gap,
+            "log_z": log_z_document(result.log_z),
+            "trustworthy": result.trouble is None,
+        }
+        for name, result in results.items()
+    ]
+
+
+def log_z_document(log_z: LogZ | None) -> dict[str, Any] | None:
+    """A log Z as plain values, with its 95% interval."""
+    if log_z is None:
+        return None
+    low, high = log_z.interval
+    return {
+        "value": log_z.value,
+        "stderr": log_z.stderr,
+        "side": log_z.side,
+        "of": "log Z",
+        "low": low,
+        "high": high,
+        "gap": log_z.gap,
+        "heuristic": log_z.heuristic,
+        "ess": log_z.ess,
+        "num_chains": log_z.num_chains,
+        "tail": log_z.tail,
+        "trustworthy": log_z.trustworthy,
+        "trouble": log_z.trouble,
+        "opposite": log_z_document(log_z.opposite),
+    }
+
+
+def show(title: str, results: dict[str, Evaluation]) -> None:
+    """Print one table: a row for each number, then what may be concluded."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("nats", style="bold")
+    for column in ("value", "± data", "± chains", "errs", "of", "ESS", "seconds"):
+        table.add_column(column, justify="left" if column in ("errs", "of") else "right")
+    for name, result in results.items():
+        log_z = result.log_z
+        for one in [] if log_z is None else [each for each in (log_z.opposite, log_z) if each is not None]:
+            ess = "" if one.ess is None else f"{one.ess:.0f}/{one.num_chains}"
+            side = SIDES[one.side] + (", if mixed" if one.heuristic else "")
+            mark = "" if one.trustworthy else " (untrustworthy)"
+            table.add_row(f"log Z, {name}{mark}", f"{one.value:.3f}", "", f"{one.stderr:.3f}", side, "log Z", ess, "")
+        normalized = log_z is None and result.of == "log p"
+        mark = "" if result.trouble is None else " (untrustworthy)"
+        table.add_row(
+            f"{title} NLL{'' if normalized else f', {name}'}{mark}",
+            f"{result.nll:.3f}",
+            f"{result.nll_stderr:.3f}",
+            "" if result.nll_chains_stderr is None else f"{result.nll_chains_stderr:.3f}",
+            "high" if result.side == "upper" else "unknown",
+            f"-{result.of}",
+            f"{result.ess:.0f}/{result.num_particles}",
+            f"{result.seconds:.1f}",
+        )
+    out = Console()
+    out.print(table)
+    for name, result in results.items():
+        out.print(f"{name}: {result.conclusion}", highlight=False)
+
+
+def warn(results: dict[str, Evaluation]) -> None:
+    """Say on stderr, last of all, which estimates are not to be trusted."""
+    for name, result in results.items():
+        if result.trouble is not None:
+            print(f"unibound: log Z by {name} is untrustworthy: {result.trouble}", file=sys.stderr)
+
+
+def partitions(run: Run, names: str | None, **overrides: Any) -> dict[str, PartitionEstimator]:
+    """Partition estimators by their names, with the settings of the run for its own, and what overrides them.
+
+    Raises:
+        UsageError: an unknown name, or a setting that none of them has.
+    """
+    own = run.settings.partition
+    wanted = [own.name] if names is None else [name.strip() for name in names.split(",") if name.strip()]
+    if not wanted:
+        raise UsageError("--partition names none; give one or several, as in ais,raise,bdmc")
+    chosen = {
+        name: own.settings if name == own.name else choice("partition_estimator", name).settings for name in wanted
+    }
+    for field, value in overrides.items():
+        having = [name for name, record in chosen.items() if hasattr(record, field)]
+        if value is not None and not having:
+            raise UsageError(f"{', '.join(chosen)} has no setting {field}; leave it out")
+        if value is not None:
+            chosen |= {name: attrs.evolve(chosen[name], **{field: value}) for name in having}
+    return chosen

@@ -1,0 +1,122 @@
+"""Data sets in files of the user's.
+
+Shapes: N data, *X one datum, D pixels.
+"""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+import numpy as np
+import torch
+from torch import Tensor
+
+from unibound.data.splits import DataSet, Splits
+from unibound.errors import UsageError
+
+_KEYS = {name: (name, f"{name}_images") for name in ("train", "valid", "test")} | {
+    name: (name,) for name in ("n_pixels", "shape")
+}
+_NPZ_CURE = "write it with np.savez_compressed(file, train=..., valid=..., test=...)"
+
+
+@attrs.frozen
+class File(DataSet):
+    """A data set in a file of the user's, as `read_npz` understands it."""
+
+    path: Path
+
+    def load(self) -> Splits:
+        """Read the file."""
+        return read_npz(self.path.expanduser())
+
+
+def is_path(text: str, data_sets: Mapping[str, type[DataSet]]) -> bool:
+    """Whether text means a file: no known name, and it looks like a path or exists."""
+    path = Path(text).expanduser()
+    return text not in data_sets and (path.exists() or bool(path.suffix) or path.name != text)
+
+
+def read_npz(path: Path, num_valid: int | None = None) -> Splits:
+    """Read arrays `train`, `valid` and `test`, each [N, *X], from a numpy .npz file.
+
+    Numbers may be 0/1 of any type, floats in [0, 1], or uint8 grey levels, which are divided by 255 as
+    soon as one of them exceeds 1. Bits may be packed with `np.packbits(axis=1)`: a scalar `n_pixels`
+    says so, and an optional `shape` the event shape. `train_images` and the like are read too. Without
+    `valid`, the last part of train is split off.
+
+    Args:
+        path: the file; it is never unpickled.
+        num_valid: how many data to split off when there is no `valid`; a tenth of train by default.
+
+    Raises:
+        UsageError: a file that is missing, damaged, incomplete or holds something else.
+    """
+    arrays = _read_arrays(path)
+    splits = {name: arrays[name] for name in ("train", "valid", "test") if name in arrays}
+    if "n_pixels" in arrays:
+        splits = {name: _unpack(f"{path}: {name}", x, arrays) for name, x in splits.items()}
+    for name, x in splits.items():
+        if x.dtype.kind not in "buif":
+            raise UsageError(f"{path}: {name} holds {x.dtype}, not numbers; store uint8 or float32")
+        if x.ndim < 2:
+            raise UsageError(f"{path}: {name} has shape {list(x.shape)}; it must be [count, pixels...]")
+    if "valid" not in splits:
+        train = splits["train"]
+        count = max(1, len(train) // 10) if num_valid is None else num_valid
+        if len(train) <= count:
+            raise UsageError(f"{path}: train holds {len(train)}, too few to split off {count}; add an array 'valid'")
+        splits |= {"train": train[:-count], "valid": train[-count:]}
+    # One scale for the whole file: a grey split may happen to hold no level above 1.
+    grey = any(x.dtype == np.uint8 and x.size and x.max() > 1 for x in splits.values())
+    tensors = {name: _to_unit(x, grey) for name, x in splits.items()}
+    return Splits(**tensors, source=str(path))
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read the arrays that matter, under the names train, valid, test, n_pixels and shape."""
+    if path.is_dir():
+        raise UsageError(f"{path}: is a folder; name a .npz file in it, or a data set with `folder` set to it")
+    try:
+        with path.open("rb") as raw:  # numpy would leave a file open that it cannot read
+            file = np.load(raw, allow_pickle=False)
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise UsageError(f"{path}: holds a single array; {_NPZ_CURE}")
+            found = {name: key for name, keys in _KEYS.items() for key in reversed(keys) if key in file}
+            for name in ("train", "test"):
+                if name not in found:
+                    raise UsageError(f"{path}: no array {name!r} among {file.files}; {_NPZ_CURE}")
+            return {name: np.asarray(file[key]) for name, key in found.items()}
+    except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
+        raise UsageError(f"{path}: {str(error.strerror).lower()}; check the path") from None
+    except UsageError:
+        raise
+    except Exception as error:  # zipfile, zlib and numpy raise a dozen kinds on a file that is not theirs
+        what = "holds pickled objects" if "Object arrays" in str(error) else "is damaged, or no .npz file"
+        raise UsageError(f"{path}: {what}; {_NPZ_CURE}") from error
+
+
+def _unpack(where: str, packed: np.ndarray, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Unpack the bits of uint8 rows [N, ceil(D / 8)] into [N, *X]."""
+    n_pixels = arrays["n_pixels"]
+    if n_pixels.shape != () or n_pixels.dtype.kind not in "iu" or n_pixels < 1:
+        raise UsageError(f"{where}: n_pixels must be one positive integer; leave it out if bits are not packed")
+    width = (int(n_pixels) + 7) // 8
+    if packed.dtype != np.uint8 or packed.shape[1:] != (width,):
+        raise UsageError(
+            f"{where} is {packed.dtype} {list(packed.shape)}, but {n_pixels} packed pixels are "
+            f"uint8 [N, {width}]; pack with np.packbits(bits, axis=1), or leave n_pixels out"
+        )
+    shape = arrays.get("shape", n_pixels).ravel()
+    if shape.dtype.kind not in "iu" or (shape < 1).any() or math.prod(shape.tolist()) != n_pixels:
+        raise UsageError(
+            f"{where}: an image of shape {shape.tolist()} has not {n_pixels} pixels; mend shape or n_pixels"
+        )
+    return np.unpackbits(packed, axis=1, count=int(n_pixels)).reshape(-1, *shape.tolist())
+
+
+def _to_unit(x: np.ndarray, grey: bool) -> Tensor:
+    """Make float32 of numbers, grey levels of a byte divided by 255."""
+    values = torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
+    return values.div_(255) if grey and x.dtype == np.uint8 else values

@@ -1,0 +1,189 @@
+"""One page about a run: its verdict, curves, pictures and settings, in a file that needs nothing else.
+
+It is made of what stands in the run's folder alone, so that it can be written while the run goes on, and long after
+the data are gone. The same folder gives the same page.
+"""
+
+import base64
+import json
+import shlex
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from unibound.errors import UsageError
+from unibound.report.curves import Curve, Line, Stage, draw, normalized_bounds
+from unibound.report.panels import PANELS
+from unibound.runs.files import require_file, write_text
+from unibound.runs.result import rows
+from unibound.runs.run import EVALUATION, METRICS, RESOLVED, read_settings
+from unibound.settings.records import Settings
+
+PAGE, TEMPLATE = "report.html", "page.html"
+LEARNING = (
+    "Lower is better, in nats per datum. Both curves should fall and level off together; a validation curve that turns "
+    "up while the bound goes on improving is overfitting. The bound is that of the stage's estimator, with its own "
+    "number of particles."
+)
+CLOSER = "The second half of the run, closer."
+PICTURES = {
+    "samples": "Means of p(x | tau) for latents drawn from the prior.",
+    "reconstructions": "Test data, each followed by what one latent drawn from q makes of it.",
+    "chain": "Means of p(x | tau) for the prior's persistent chains, at the last look at the validation set. They "
+    "should be as various as the data; many alike mean that chains are stuck in a few modes.",
+}
+
+
+@attrs.frozen
+class Record:
+    """What the folder of a run holds; that of an unfinished one lacks an evaluation."""
+
+    path: Path
+    settings: Settings
+    environment: dict[str, Any]
+    lines: list[Line]
+    evaluation: dict[str, Any] | None
+
+    @classmethod
+    def read(cls, path: Path) -> "Record":
+        """Raises UsageError for a folder that is none of a run."""
+        settings = read_settings(path)
+        return cls(path, settings, _json(path / "env.json") or {}, _lines(path / METRICS), _json(path / EVALUATION))
+
+    @property
+    def stages(self) -> list[Stage]:
+        """The stages, each with the epoch at which it ends."""
+        found: list[Stage] = []
+        for stage in self.settings.stages:
+            found.append(Stage(stage.estimator.name, (found[-1].end if found else 0) + stage.epochs))
+        return found
+
+    @property
+    def about(self) -> str:
+        """The settings in a few words."""
+        settings, begin, spans = self.settings, 0, []
+        for name, stages in groupby(self.stages, lambda stage: stage.name):
+            *_, last = stages
+            spans.append(f"{name} for {last.end - begin}")
+            begin = last.end
+        parts = f"model {settings.model.name}, prior {settings.prior.name}"
+        return f"{Path(settings.data.name).name}; {parts}; {', then '.join(spans)} epochs; seed {settings.seed}"
+
+    @property
+    def done(self) -> int:
+        """Epochs that are done."""
+        return self.lines[-1]["done"] if self.lines else 0
+
+    @property
+    def verdict(self) -> str:
+        """What may be concluded, or how far it is."""
+        if self.evaluation is not None:
+            conclusion = self.evaluation["conclusion"]
+            return conclusion[:1].upper() + conclusion[1:] + "."
+        return f"Not finished: {self.done} of {self.stages[-1].end} epochs are done, and nothing is claimed yet."
+
+
+def write(run: Path, output: Path | None = None) -> Path:
+    """Write the page of a run, by default into its folder.
+
+    Returns:
+        The file.
+    Raises:
+        UsageError: no run, no place to write to, or jinja2 or matplotlib are not installed.
+    """
+    record, path = Record.read(run), output or run / PAGE
+    require_file("--output", path, "an HTML file")
+    # Whatever the locale is, and whoever serves the page.
+    write_text(path, page(record).encode("ascii", "xmlcharrefreplace").decode())
+    return path
+
+
+def page(record: Record) -> str:
+    """The page, as text."""
+    try:
+        import matplotlib  # noqa: F401
+        from jinja2 import Environment, FileSystemLoader, StrictUndefined
+        from markupsafe import Markup
+    except ImportError as error:
+        raise UsageError(f"a report needs {error.name}; pip install 'unibound[report]'") from error
+
+    def panel(curves: list[Curve], unit: str, since: int = 0, *, small: bool = False, **words: str) -> dict[str, str]:
+        svg = draw(curves, record.stages, unit, span=(since, record.done), small=small)
+        return {"svg": Markup(svg), **words}
+
+    learning, middle = learning_curves(record), record.done // 2
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(TEMPLATE).render(
+        title=record.path.resolve().name,
+        about=record.about,
+        verdict=record.verdict,
+        claims=record.evaluation is not None and not record.evaluation["conclusion"].startswith("no claim"),
+        rows=[] if record.evaluation is None else [row for row in rows(record.evaluation) if row[0] != "side"],
+        learning=[
+            panel(learning, "nats", since, healthy=text)
+            for text, since in ((LEARNING, 0), (CLOSER, middle))
+            if learning and (since == 0 or middle > 2)
+        ],
+        watched=[
+            panel(curves, each.unit, small=True, title=each.title, healthy=each.healthy)
+            for each in PANELS
+            if (curves := each.curves(record.lines))
+        ],
+        pictures=[
+            {"title": name, "about": about, "data": base64.b64encode(file.read_bytes()).decode()}
+            for name, about in PICTURES.items()
+            if (file := record.path / f"{name}.png").is_file()
+        ],
+        environment=[(name.replace("_", " "), _shown(name, value)) for name, value in record.environment.items()],
+        settings=(record.path / RESOLVED).read_text(),
+    )
+
+
+def learning_curves(record: Record) -> list[Curve]:
+    """The bound and the negative log-likelihoods, as far as there are any."""
+    bounds = normalized_bounds(record.lines)
+    found = [
+        Curve("-bound, training", [(done, -bound) for done, bound in bounds.items()]),
+        Curve.of("validation NLL", record.lines, "valid_nll"),
+    ]
+    if record.evaluation is not None:
+        end = record.stages[-1].end
+        found += [
+            Curve(f"{name} NLL, at the end", [(end, record.evaluation[key])], dot=True)
+            for name, key in (("training", "train_nll"), ("test", "nll"))
+        ]
+    return [curve for curve in found if curve.points]
+
+
+def _shown(name: str, value: Any) -> str:
+    if name == "command":
+        return shlex.join([Path(value[0]).name, *value[1:]])
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise UsageError(f"{path} is not readable as JSON: {error}") from error
+
+
+def _lines(path: Path) -> list[Line]:
+    """The lines of metrics; a run that goes on may be in the middle of its last one."""
+    found: list[Line] = []
+    for text in path.read_text().splitlines() if path.exists() else []:
+        try:
+            found.append(json.loads(text))
+        except ValueError:
+            break
+    return found

@@ -1,0 +1,93 @@
+"""What of a run's metrics is shown as small curves, and how each of them looks in a healthy run."""
+
+from collections.abc import Sequence
+
+import attrs
+
+from unibound.report.curves import Curve, Line
+
+
+@attrs.frozen
+class Panel:
+    """A small picture of one or a few metrics.
+
+    Args:
+        title: what it shows.
+        metrics: names in metrics.jsonl, by the label of their curve.
+        unit: of the vertical axis.
+        healthy: what to look for, in a sentence or two.
+    """
+
+    title: str
+    metrics: dict[str, str]
+    unit: str
+    healthy: str
+
+    def curves(self, lines: Sequence[Line]) -> list[Curve]:
+        """Those of the curves that have points."""
+        return [curve for label, name in self.metrics.items() if (curve := Curve.of(label, lines, name)).points]
+
+
+PANELS = (
+    Panel(
+        "Effective sample size in training",
+        {"training": "ess"},
+        "of K particles",
+        "Between 1 and K. Healthy is well above 1; at 1 a single particle does all the work, and q is far from the "
+        "posterior.",
+    ),
+    Panel(
+        "Effective sample size on validation data",
+        {"validation": "valid_ess"},
+        "of K particles",
+        "The same with more particles. It may fall as the model grows sharper than q; a few are too few to rely on.",
+    ),
+    Panel(
+        "Gain of twice the particles",
+        {"gap": "valid_gap"},
+        "nats",
+        "What the validation bound still gains when particles double. Healthy is well below a nat; more means that "
+        "the NLL is overstated, and wants more particles.",
+    ),
+    Panel(
+        "log Z",
+        {"log Z": "log_z"},
+        "nats",
+        "Healthy is smooth, and settles. Jumps from look to look mean that the estimate is not to be relied on.",
+    ),
+    Panel(
+        "Saturated bits of q",
+        {"saturated": "saturated"},
+        "share",
+        "Bits that q is sure of. After an autoencoder it should be well above 0, since bits are to replace its soft "
+        "codes. A q that is sure of all of them, to the end, hardly learns any more.",
+    ),
+    Panel(
+        "Active units",
+        {"active": "active"},
+        "units",
+        "Units whose posterior mean varies over the data. Healthy is most of them, and lasting; units that fall idle "
+        "carry nothing.",
+    ),
+    Panel(
+        "Reconstruction by the prior",
+        {"flipped": "reconstruction"},
+        "per element",
+        "How far one Gibbs step carries a code of the data; for bits, the share that flips. Healthy falls while the "
+        "prior learns the codes, and settles above 0; near 0 its chains are stuck.",
+    ),
+    Panel(
+        "Free energy",
+        {"codes": "code_free_energy", "chains": "chain_free_energy"},
+        "nats",
+        "Of codes of the data and of the persistent chains. Healthy is two curves that meet; chains far below sit in "
+        "modes that no datum has, chains far above have not found those of the data.",
+    ),
+    Panel(
+        "Mixing of the chains",
+        {"moved": "chain_moved"},
+        "of independent draws",
+        "How far one training step moves the chains: 1 if it forgets where they were, 0 if they stay. Healthy is near "
+        "1, or falls slowly as the prior sharpens; below a few hundredths, take more steps, or a lower learning rate.",
+    ),
+)

@@ -1,0 +1,52 @@
+"""What a run ran in: enough to find the same code, machine and data again."""
+
+import platform
+import subprocess
+import sys
+from importlib.metadata import entry_points, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def environment() -> dict[str, Any]:
+    """Command, versions, plugins and machine; the commit too, where unibound runs from a checkout."""
+    points = entry_points(group="unibound")
+    return {
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": processor(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "unibound": version("unibound"),
+        "commit": commit(),
+        "plugins": sorted({f"{point.dist.name} {point.dist.version}" for point in points if point.dist}),
+    }
+
+
+def commit() -> str | None:
+    """The commit of the checkout that holds this file, with `+` if it was changed since; None if there is none."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        found = [
+            subprocess.run(["git", *command], cwd=root, capture_output=True, text=True, check=True, timeout=10).stdout
+            for command in (["rev-parse", "--short=10", "HEAD"], ["status", "--porcelain", "--", "unibound", "plugins"])
+        ]
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found[0].strip() + ("+" if found[1].strip() else "")
+
+
+def processor() -> str:
+    """The GPU's name if there is one, or else the CPU's."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -1,0 +1,74 @@
+"""Pictures a person can look at: grids of data as PNG files."""
+
+import math
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from unibound.joint import JointBound
+from unibound.energy import EnergyPrior
+
+BORDER = 2
+SMALLEST = 48  # pixels per datum; smaller ones are enlarged by whole factors, so that edges stay sharp
+
+
+@torch.no_grad()
+def samples(joint: JointBound, count: int = 100) -> Tensor:
+    """Means of p(x | tau) for `count` latents drawn from the prior: [count, *X]."""
+    joint.eval()
+    _, tau = joint.p.dream(count)
+    return joint.p.conditional(tau).mean
+
+
+@torch.no_grad()
+def chain(joint: JointBound, count: int = 100) -> Tensor | None:
+    """Means of p(x | tau) for the persistent chains as they stand: [M, *X], M at most `count`; None without chains."""
+    prior = joint.p.unnormalized
+    if not isinstance(prior, EnergyPrior):
+        return None
+    joint.eval()
+    return joint.p.conditional(prior.chains[:count]).mean
+
+
+@torch.no_grad()
+def reconstructions(joint: JointBound, x: Tensor) -> Tensor:
+    """Each datum of x [N, *X] followed by the mean of p(x | tau) for one tau ~ q(tau | x): [2N, *X]."""
+    joint.eval()
+    mean = joint.p.conditional(joint.q(x).sample()).mean
+    return torch.stack([x, mean], 1).flatten(0, 1)
+
+
+def save_grid(path: Path, x: Tensor, columns: int = 10) -> None:
+    """Write data x [N, *X] in rows as one grey or RGB picture; the file is written beside and renamed.
+
+    *X may be [H, W], [D] with D a square (else one row of pixels), or [3, H, W].
+    """
+    from PIL import Image
+
+    images = _as_images(x.detach().cpu().float().clamp(0, 1))  # [N, H, W, C]
+    count, height, width, channels = images.shape
+    scale = max(1, math.ceil(SMALLEST / max(height, width)))
+    images = images.repeat_interleave(scale, 1).repeat_interleave(scale, 2)
+    rows = math.ceil(count / columns)
+    cell_h, cell_w = height * scale + BORDER, width * scale + BORDER
+    canvas = torch.full((rows * cell_h + BORDER, columns * cell_w + BORDER, channels), 0.35)
+    for i, image in enumerate(images):
+        top, left = i // columns * cell_h + BORDER, i % columns * cell_w + BORDER
+        canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
+    array = (canvas * 255).round().byte().numpy()
+    draft = path.with_name(f".{path.name}.draft")
+    Image.fromarray(array.squeeze(2) if channels == 1 else array).save(draft, format="PNG")
+    os.replace(draft, path)
+
+
+def _as_images(x: Tensor) -> Tensor:
+    if x.dim() == 4 and x.shape[1] == 3:
+        return x.permute(0, 2, 3, 1)
+    if x.dim() == 3:
+        return x.unsqueeze(3)
+    flat = x.flatten(1)
+    side = math.isqrt(flat.shape[1])
+    height = side if side * side == flat.shape[1] else 1
+    return flat.view(len(x), height, -1, 1)

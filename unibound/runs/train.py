@@ -1,0 +1,252 @@
+"""Training, stage by stage: an estimator, the groups it trains, and an optimizer for each."""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor, nn
+
+from unibound.data.binarization import batches
+from unibound.errors import NonFiniteError, UsageError
+from unibound.estimator import Estimate, Estimator
+from unibound.joint import JointBound
+from unibound.registry import did_you_mean
+from unibound.settings.records import Optimizer, Stage
+from unibound.weights import effective_sample_size
+
+
+@attrs.frozen
+class Epoch:
+    """What one pass over the data came to.
+
+    Args:
+        stage: index of the stage.
+        epoch: passes done in this stage, this one included.
+        bound: mean bound in nats, of log p*(x); None where the estimator claims none.
+        ess: mean effective sample size of the particles' weights.
+        seconds: what it took.
+    """
+
+    stage: int
+    epoch: int
+    bound: float | None
+    ess: float | None
+    seconds: float
+
+
+class Training:
+    """A joint on its way through the stages; `state_dict` is all it takes to go on exactly.
+
+    Args:
+        joint: what is trained, in place.
+        stages: settings of each stage.
+        x: training data [N, *X].
+        batch_size: data per step.
+        dynamic: sample the bits of each batch anew from grey levels.
+    """
+
+    def __init__(
+        self, joint: JointBound, stages: Sequence[Stage], x: Tensor, *, batch_size: int, dynamic: bool = False
+    ) -> None:
+        self.joint, self.stages, self.x, self.batch_size, self.dynamic = joint, stages, x, batch_size, dynamic
+        self.stage = self.epoch = 0
+        for stage in stages:
+            self._check(stage)
+        self._begin(stages[0])
+
+    def epochs(self) -> Iterator[Epoch]:
+        """Train to the end, from wherever it stands, one epoch at a time.
+
+        Raises:
+            NonFiniteError: the surrogate or a parameter is no longer finite.
+        """
+        while True:
+            stage = self.stages[self.stage]
+            while self.epoch < stage.epochs:
+                yield self._train_epoch(stage)
+            if self.stage + 1 == len(self.stages):
+                return
+            self.stage, self.epoch = self.stage + 1, 0
+            self._begin(self.stages[self.stage])
+
+    def _train_epoch(self, stage: Stage) -> Epoch:
+        start, bounds, sizes = time.perf_counter(), [], []
+        estimator: Estimator = stage.estimator.settings
+        self.joint.train()
+        for x in batches(self.x, self.batch_size, self.dynamic):
+            self._set_learning_rates(stage, done=self.epoch + len(bounds) / self._steps_per_epoch)
+            estimate = self.step(estimator, x)
+            bounds.append(estimate.bound)
+            sizes.append(estimate.log_weights)
+        for group, module in self.joint.parts().items():
+            if not all(parameter.isfinite().all() for parameter in module.parameters()):
+                raise NonFiniteError(f"{self._where()}: {group} has weights that are not finite; {CURE}")
+        self.epoch += 1
+        return Epoch(self.stage, self.epoch, _mean(bounds), _mean(_sizes(sizes)), time.perf_counter() - start)
+
+    def step(self, estimator: Estimator, x: Tensor) -> Estimate:
+        """One training step on x [B, *X]: chains, estimate, gradient, update."""
+        if estimator.persistent:
+            self.joint.advance()
+        with self.overflow_reported():
+            estimate = estimator(self.joint, x)
+        loss = estimate.surrogate.mean()
+        if not loss.requires_grad:
+            groups = ", ".join(self.optimizers)
+            raise UsageError(f"{type(estimator).__name__.lower()} gives no gradient to {groups}; train other groups")
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad()
+        loss.backward()
+        if not math.isfinite(loss.item()):
+            raise NonFiniteError(f"{self._where()}: the surrogate is {loss.item()}, from {self._culprit()}; {CURE}")
+        for optimizer in self.optimizers.values():
+            optimizer.step()
+        self.steps += 1
+        return estimate
+
+    def state_dict(self) -> dict[str, Any]:
+        """Position, optimizer state and the state of every random generator; plain values and tensors."""
+        return {
+            "stage": self.stage,
+            "epoch": self.epoch,
+            "steps": self.steps,
+            "optimizers": {group: optimizer.state_dict() for group, optimizer in self.optimizers.items()},
+            "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+
+    def load_state_dict(self, state: dict[str, Any], weights: dict[str, Tensor]) -> None:
+        """Go back to where `state_dict` and the joint's own were taken."""
+        self.stage, self.epoch = state["stage"], state["epoch"]
+        self._begin(self.stages[self.stage])
+        self.joint.load_state_dict(weights)
+        self.steps = state["steps"]
+        for group, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][group])
+            for parameter, moments in optimizer.state.items():
+                for name, value in moments.items():
+                    if torch.is_tensor(value) and value.dim() > 0 and value.shape != parameter.shape:
+                        raise ValueError(f"{name} of {group} has another shape")
+        torch.set_rng_state(state["rng"])
+        if torch.cuda.is_available() and state["cuda_rng"]:
+            torch.cuda.set_rng_state_all(state["cuda_rng"])
+
+    def _check(self, stage: Stage) -> None:
+        """Raise UsageError for a stage that cannot be trained."""
+        parts = self.joint.parts()
+        for name in (*stage.trains, *stage.optimizers):
+            if name not in (*parts, "auxiliary"):
+                raise UsageError(f"unknown parameter group {name!r}; {did_you_mean(name, parts)}")
+        name, estimator = stage.estimator.name, stage.estimator.settings
+        estimator.check(self.joint, self.x[:2])
+        if idle := ", ".join(group for group in stage.trains if group in estimator.untrained):
+            raise UsageError(f"{name} does not train {idle}; leave {idle} out of trains, or use another estimator")
+        groups = [group for group in stage.trains or parts if group not in estimator.untrained]
+        if not any(True for group in groups if group in parts for _ in parts[group].parameters()):
+            raise UsageError(
+                f"there is nothing to train: {', '.join(groups)} has no parameters; "
+                f"{'train other groups' if stage.trains else 'use another model, prior or estimator'}"
+            )
+
+    def _begin(self, stage: Stage) -> None:
+        """Freeze what the stage does not train, and give the rest their optimizers."""
+        estimator: Estimator = stage.estimator.settings
+        self.joint.auxiliary = estimator.auxiliary(self.x[:2])
+        if self.joint.auxiliary is not None:
+            self.joint.auxiliary.to(device=self.x.device, dtype=self.x.dtype)
+        parts = self.joint.parts()
+        trained = set(stage.trains or parts) | {"auxiliary"}
+        for group, module in parts.items():
+            module.requires_grad_(group in trained)
+        self.optimizers = {
+            group: make_optimizer(stage.optimizers.get(group, stage.optimizer), module)
+            for group, module in parts.items()
+            if group in trained and any(True for _ in module.parameters())
+        }
+        self.steps = 0
+
+    @property
+    def _steps_per_epoch(self) -> int:
+        return math.ceil(len(self.x) / self.batch_size)
+
+    def _set_learning_rates(self, stage: Stage, done: float) -> None:
+        for group, optimizer in self.optimizers.items():
+            settings = stage.optimizers.get(group, stage.optimizer)
+            for parameters in optimizer.param_groups:
+                parameters["lr"] = settings.learning_rate * rate_factor(settings, done / stage.epochs)
+
+    @contextmanager
+    def overflow_reported(self) -> Iterator[None]:
+        """Say where numbers overflowed; torch refuses to compute with some weights that have run away."""
+        try:
+            yield
+        except NonFiniteError as error:
+            raise NonFiniteError(f"{self._where()}: {error}") from error
+        except (RuntimeError, ValueError) as error:
+            group, size = largest_weight(self.joint)
+            if size < RUNAWAY:
+                raise
+            reason = str(error).splitlines()[0]
+            raise NonFiniteError(f"{self._where()}: {group} has weights up to {size:.1g} ({reason}); {CURE}") from error
+
+    def _where(self) -> str:
+        return f"stage {self.stage + 1}, epoch {self.epoch + 1}, step {self.steps + 1}"
+
+    def _culprit(self) -> str:
+        """The groups whose weights, or else whose gradients, are not finite."""
+        for kind, of in (("weights", lambda p: p), ("gradients", lambda p: p.grad)):
+            groups = [
+                group
+                for group, module in self.joint.parts().items()
+                if not all(of(p).isfinite().all() for p in module.parameters() if of(p) is not None)
+            ]
+            if groups:
+                return f"{kind} of {', '.join(groups)}"
+        return "the data: every weight and gradient is finite"
+
+
+RUNAWAY = 1e8
+"""A weight of this size is no weight any more."""
+
+CURE = "lower its learning rate; the last good checkpoint, if any, is kept"
+
+
+def largest_weight(joint: JointBound) -> tuple[str, float]:
+    """The parameter group that has the largest weight, and its size; infinite if one is not a number."""
+    sizes = {
+        group: max((p.abs().nan_to_num(math.inf).max().item() for p in module.parameters() if p.numel()), default=0.0)
+        for group, module in joint.parts().items()
+    }
+    return max(sizes.items(), key=lambda item: item[1])
+
+
+def make_optimizer(settings: Optimizer, module: nn.Module) -> torch.optim.Optimizer:
+    """The torch optimizer that the settings describe, for all parameters of a module."""
+    lr, decay = settings.learning_rate, settings.weight_decay
+    if settings.algorithm == "adam":
+        return torch.optim.AdamW(module.parameters(), lr, weight_decay=decay, fused=True)
+    if settings.algorithm == "adamax":
+        return torch.optim.Adamax(module.parameters(), lr, weight_decay=decay)
+    return torch.optim.SGD(module.parameters(), lr, momentum=settings.momentum, weight_decay=decay, fused=True)
+
+
+def rate_factor(settings: Optimizer, done: float) -> float:
+    """Learning rate after a fraction `done` of the stage, relative to the first."""
+    if settings.schedule == "cosine":
+        return settings.final + (1 - settings.final) * (1 + math.cos(math.pi * done)) / 2
+    if settings.schedule == "step":
+        return 0.1 ** ((done >= 0.5) + (done >= 0.75))
+    return 1.0
+
+
+def _sizes(log_weights: list[Tensor | None]) -> list[Tensor | None]:
+    return [None if log_w is None else effective_sample_size(log_w) for log_w in log_weights]
+
+
+def _mean(batchwise: list[Tensor | None]) -> float | None:
+    present = [values for values in batchwise if values is not None]
+    return torch.cat(present).double().mean().item() if present else None

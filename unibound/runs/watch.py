@@ -1,0 +1,102 @@
+"""What is watched while a model trains: whether q stays undecided, which units carry something, how the chain mixes."""
+
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor
+
+from unibound.evaluation.diagnose import count_active
+from unibound.distributions import Bits
+from unibound.evaluation.evaluate import Evaluation
+from unibound.joint import JointBound
+from unibound.energy import EnergyPrior
+
+SURE = 0.05
+"""A bit is saturated if its probability is closer than this to 0 or to 1."""
+LIMIT = 500  # data looked at
+DRAWS = 20  # latents per datum
+
+
+@attrs.frozen
+class Watched:
+    """What a look at validation data found; None where there is nothing of the kind to be seen.
+
+    Args:
+        valid_ess: mean effective sample size of the particles' weights.
+        valid_gap: nats by which the bound rises as particles double.
+        saturated: share of the bits of q(tau | x) with a probability below 0.05 or above 0.95.
+        active: units whose posterior mean varies over the data.
+        reconstruction: mean change of an element of a code in one Gibbs step from it; the share of bits that flip.
+        code_free_energy: mean F(tau) of codes, tau ~ q(tau | x), in nats.
+        chain_free_energy: that of the persistent chains.
+        chain_moved: mean squared change of the chains in one training step, relative to that between independent
+            draws from them: 1 if a step forgets where it began, 0 if it stays there.
+    """
+
+    valid_ess: float | None = None
+    valid_gap: float | None = None
+    saturated: float | None = None
+    active: int | None = None
+    reconstruction: float | None = None
+    code_free_energy: float | None = None
+    chain_free_energy: float | None = None
+    chain_moved: float | None = None
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """What there is, by name."""
+        return {name: value for name, value in attrs.asdict(self).items() if value is not None}
+
+
+@torch.no_grad()
+def watch(joint: JointBound, x: Tensor, valid: Evaluation, *, seed: int) -> Watched:
+    """Look at a joint; weights, chains and the random numbers of training are left as they are.
+
+    Args:
+        joint: q and p; put in evaluation mode.
+        x: validation data [N, *X], of which the first 500 are looked at.
+        valid: what evaluation on them came to.
+        seed: of the random numbers drawn here.
+    """
+    joint.eval()
+    prior = joint.p.unnormalized
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        codes, found = _posterior(joint, x[:LIMIT])
+        if isinstance(prior, EnergyPrior):
+            found |= _chains(prior, codes)
+    return Watched(valid_ess=valid.ess, valid_gap=valid.gap, **found)
+
+
+def _posterior(joint: JointBound, x: Tensor) -> tuple[Tensor, dict[str, Any]]:
+    """One code per datum [N, *Z], and what q(tau | x) looks like."""
+    codes, means, noise, sure = [], [], [], []
+    for batch in x.split(50):
+        posterior = joint.q(batch)
+        tau = posterior.sample((DRAWS,))  # [K, B, *Z]
+        codes.append(tau[0].clone())  # or else all draws are kept
+        draws = tau.double().flatten(2)  # [K, B, Z]
+        means.append(draws.mean(0))
+        noise.append(draws.var(0) / DRAWS)
+        if isinstance(posterior, Bits):
+            sure.append(((posterior.mean - 0.5).abs() > 0.5 - SURE).double().flatten())
+    learned = len(x) > 1 and any(True for _ in joint.q.parameters())
+    return torch.cat(codes), {
+        "saturated": torch.cat(sure).mean().item() if sure else None,
+        "active": count_active(torch.cat(means), torch.cat(noise).mean(0)) if learned else None,
+    }
+
+
+def _chains(prior: EnergyPrior, codes: Tensor) -> dict[str, Any]:
+    """How the prior sees codes [N, *Z] and its own chains, and how both move."""
+    chains = prior.chains
+    step, moved = prior.gibbs(codes, 1), prior.gibbs(chains, prior.steps)
+    # Independent draws differ by twice their variance; for bits that is how often two of them disagree.
+    anew = 2 * chains.double().var(0).mean().item() if len(chains) > 1 else 0.0
+    return {
+        "reconstruction": (step - codes).abs().mean().item(),
+        "code_free_energy": prior.free_energy(codes).double().mean().item(),
+        "chain_free_energy": prior.free_energy(chains).double().mean().item(),
+        "chain_moved": (moved - chains).square().double().mean().item() / anew if anew > 0 else None,
+    }

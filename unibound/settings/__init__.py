@@ -1,0 +1,1 @@
+"""The settings of a run: records, and the layers they are read from."""

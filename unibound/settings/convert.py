@@ -1,0 +1,141 @@
+"""Read plain values as settings, strictly: 5.5 is no whole number, and a name that nobody knows is an error."""
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import attrs
+from cattrs import ClassValidationError, Converter, IterableValidationError
+from cattrs.errors import AttributeValidationNote, IterableValidationNote
+from cattrs.gen import make_dict_structure_fn, override
+
+from unibound.data.files import File, is_path
+from unibound.errors import UsageError
+from unibound.registry import did_you_mean, registries, settings_class
+from unibound.settings.records import Choice, Optimizer, Settings, Stage
+
+
+class Flag(str):
+    """A value as a person typed it, on the command line or in the environment; read as its field's type."""
+
+
+def choice(kind: str, name: str) -> Choice:
+    """A plugin with its default settings."""
+    return Choice(kind, name, settings_class(registries()[kind][name])())
+
+
+def _scalar(
+    kind: type, parse: Callable[[str], Any], accepts: tuple[type, ...], text: str, check: Callable = lambda _: True
+) -> Callable:
+    def structure(value: Any, _type: type) -> Any:
+        try:
+            if not isinstance(value, Flag) and type(value) not in accepts:
+                raise ValueError
+            parsed = parse(value) if isinstance(value, Flag) else kind(value)
+        except ValueError:
+            raise ValueError(f"must be {text}, not {str(value) if isinstance(value, Flag) else value!r}") from None
+        if not check(parsed):
+            raise ValueError(f"is out of range: {value}")
+        return parsed
+
+    return structure
+
+
+def _table(structure: Callable) -> Callable:
+    def checked(value: Any, kind: Any) -> Any:
+        if not isinstance(value, Mapping):
+            raise ValueError(f"must be a table of settings, not {value!r}")
+        return structure(value, kind)
+
+    return checked
+
+
+def _parse_bool(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError
+    return text.lower() == "true"
+
+
+def _structure_literal(value: Any, kind: Any) -> Any:
+    choices = {str(choice): choice for choice in get_args(kind)}
+    if isinstance(value, Flag) and value in choices:
+        return choices[value]
+    if value not in choices.values():
+        raise ValueError(f"unknown choice {str(value)!r}; {did_you_mean(str(value), choices)}")
+    return value
+
+
+def _structure_tuple(value: Any, kind: Any) -> tuple:
+    items = [Flag(item.strip()) for item in value.split(",") if item.strip()] if isinstance(value, Flag) else value
+    if not isinstance(items, list | tuple):
+        raise ValueError(f"must be a list, not {value!r}")
+    structured = []
+    for index, item in enumerate(items):
+        try:
+            structured.append(converter.structure(item, get_args(kind)[0]))
+        except Exception as error:
+            error.add_note(IterableValidationNote("", index, kind))  # pyright: ignore
+            raise IterableValidationError("", [error], kind) from error  # pyright: ignore[reportCallIssue]
+    return tuple(structured)
+
+
+def _structure_choice(kind: str, default: str | None) -> Callable:
+    def structure(value: Any, _type: Any) -> Choice | None:
+        if value is None or isinstance(value, Choice):
+            return value
+        if not isinstance(value, str | Mapping):
+            raise ValueError(f"must be a name or a table, not {value!r}")
+        table = {"name": value} if isinstance(value, str) else {"name": default, **value}
+        if (name := table.pop("name")) is None:
+            raise ValueError(f"settings, but no name; there are: {', '.join(registries()[kind])}")
+        chosen = str(name)
+        if kind == "data_set" and is_path(chosen, registries()[kind]):
+            # Absolute, so that the run can be repeated from another folder.
+            chosen = str(Path(chosen).expanduser().absolute())
+            return Choice(kind, chosen, converter.structure({"path": chosen, **table}, File))
+        try:
+            cls = registries()[kind][chosen]
+        except UsageError as error:
+            error.add_note(AttributeValidationNote("", "name", str))
+            raise ClassValidationError("", [error], Choice) from error  # pyright: ignore[reportCallIssue]
+        return Choice(kind, chosen, converter.structure(table, settings_class(cls)))
+
+    return structure
+
+
+def _unstructure_choice(choice: Choice) -> dict[str, Any]:
+    record = choice.settings
+    fields = attrs.fields_dict(type(record)) if not isinstance(record, File) else {}
+    return {"name": choice.name} | {name: converter.unstructure(getattr(record, name)) for name in fields}
+
+
+def _make_converter() -> Converter:
+    converter = Converter(forbid_extra_keys=True)
+    converter.register_structure_hook(int, _scalar(int, int, (int,), "a whole number", lambda n: abs(n) < 2**63))
+    converter.register_structure_hook(float, _scalar(float, float, (int, float), "a number", math.isfinite))
+    converter.register_structure_hook(bool, _scalar(bool, _parse_bool, (bool,), "true or false"))
+    converter.register_structure_hook(str, _scalar(str, str, (str,), "a string"))
+    converter.register_structure_hook(Path, lambda value, _: Path(str(value)))
+    converter.register_structure_hook_func(lambda kind: get_origin(kind) is Literal, _structure_literal)
+    converter.register_structure_hook_func(lambda kind: get_origin(kind) is tuple, _structure_tuple)
+    converter.register_unstructure_hook(Path, str)
+    converter.register_unstructure_hook_func(
+        lambda kind: get_origin(kind) is tuple, lambda value: [converter.unstructure(item) for item in value]
+    )
+    converter.register_unstructure_hook(Choice, _unstructure_choice)
+    for cls in (Optimizer, Stage, Settings):
+        choices = {
+            field.name: override(struct_hook=_structure_choice(field.metadata["kind"], field.metadata["name"]))
+            for field in attrs.fields(cls)
+            if "kind" in field.metadata
+        }
+        hook = make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=True, **choices)  # pyright: ignore
+        converter.register_structure_hook(cls, _table(hook))
+        if cls is Optimizer:
+            by_group = _table(converter.get_structure_hook(dict[str, Optimizer]))
+            converter.register_structure_hook_func(lambda kind: kind == dict[str, Optimizer], by_group)
+    return converter
+
+
+converter = _make_converter()

@@ -1,0 +1,117 @@
+"""The settings of a run, as attrs records. `layers` reads and writes them."""
+
+from typing import Any, Literal
+
+import attrs
+from attrs.validators import ge, gt, le
+
+from unibound.data.binarization import Binarization
+from unibound.registry import registries, settings_class
+
+Algorithm = Literal["adam", "adamax", "sgd"]
+Schedule = Literal["constant", "cosine", "step"]
+
+
+@attrs.frozen
+class Choice:
+    """A plugin by name, with the record of its settings."""
+
+    kind: str
+    name: str
+    settings: Any
+
+    @property
+    def cls(self) -> type:
+        """The class registered under the name."""
+        return registries()[self.kind][self.name]
+
+
+def _default(kind: str, name: str) -> Any:
+    """A field that chooses a plugin; its settings are the plugin's own defaults."""
+    return attrs.field(
+        factory=lambda: Choice(kind, name, settings_class(registries()[kind][name])()),
+        metadata={"kind": kind, "name": name},
+    )
+
+
+@attrs.frozen
+class Optimizer:
+    """How one parameter group is stepped.
+
+    Args:
+        algorithm: adam, adamax or sgd.
+        learning_rate: step size at the start of the stage.
+        momentum: momentum of sgd.
+        weight_decay: decoupled decay of the weights per unit of learning rate (for sgd, an L2 penalty).
+        schedule: how the learning rate moves over the stage: constant, cosine to `final`, or step, by a
+            factor of ten at half and at three quarters of it.
+        final: learning rate at the end of a cosine, as a fraction of the first.
+    """
+
+    algorithm: Algorithm = "adam"
+    learning_rate: float = attrs.field(default=3e-3, validator=gt(0.0))
+    momentum: float = attrs.field(default=0.0, validator=[ge(0.0), le(1.0)])
+    weight_decay: float = attrs.field(default=0.0, validator=ge(0.0))
+    schedule: Schedule = "cosine"
+    final: float = attrs.field(default=0.01, validator=[ge(0.0), le(1.0)])
+
+
+@attrs.frozen
+class Stage:
+    """One stretch of training: an estimator, what it trains, and how.
+
+    Args:
+        estimator: the rule for the gradient.
+        epochs: passes over the training data.
+        trains: parameter groups to train, among q, generator, prior; all of them if empty.
+        optimizer: how every group is stepped,
+        optimizers: unless the group has an entry here.
+    """
+
+    estimator: Choice = _default("estimator", "vimco")
+    epochs: int = attrs.field(default=150, validator=ge(1))
+    trains: tuple[str, ...] = ()
+    optimizer: Optimizer = attrs.field(factory=Optimizer)
+    optimizers: dict[str, Optimizer] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class Settings:
+    """Everything a run depends on.
+
+    Args:
+        data: a data set by name, or a path to an .npz file with arrays train, valid and test.
+        binarization: threshold at one half, static (sampled once), dynamic (anew in each batch), or none.
+        model: the networks of q(tau | x) and p(x | tau).
+        prior: p(tau).
+        likelihood: how the generator's outputs are read as p(x | tau).
+        posterior: how the inference network's outputs are read as q(tau | x); by default what suits the prior.
+        partition: how log Z is found where the prior is not normalized.
+        stages: what is trained, in order.
+        batch_size: data per training step.
+        num_particles: particles per datum of the evaluation.
+        validate_every: epochs between looks at the validation set.
+        seed: of every random number of the run.
+        threads: CPU threads; more than one pay off for wide networks on idle cores, and hurt on busy ones.
+        device: cpu, cuda, or any other name torch knows.
+        dtype: of parameters and data; log-weights are summed in float64 whatever it is.
+        mixed_precision: train with the layers of q and p in bfloat16; twice as fast where their products are large,
+            and the processor has bfloat16. Log-probabilities, the prior and all evaluation keep the dtype.
+    """
+
+    data: Choice = _default("data_set", "digits")
+    binarization: Binarization = "threshold"
+    model: Choice = _default("model", "mlp")
+    prior: Choice = _default("prior", "rbm")
+    likelihood: Choice = _default("likelihood", "bernoulli")
+    posterior: Choice | None = attrs.field(default=None, metadata={"kind": "likelihood", "name": None})
+    partition: Choice = _default("partition_estimator", "ais")
+    stages: tuple[Stage, ...] = attrs.field(factory=lambda: (Stage(),))
+    batch_size: int = attrs.field(default=50, validator=ge(1))
+    num_particles: int = attrs.field(default=5000, validator=ge(1))
+    validate_every: int = attrs.field(default=10, validator=ge(1))
+    seed: int = attrs.field(default=0, validator=ge(0))
+    threads: int = attrs.field(default=1, validator=ge(1))
+    device: str = "cpu"
+    dtype: Literal["float32", "float64"] = "float32"
+    mixed_precision: bool = False

@@ -1,0 +1,198 @@
+"""Read the settings of a run from layers (flags over environment over file), and write them as TOML."""
+
+import os
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import tomli_w
+from cattrs import ClassValidationError, IterableValidationError
+from cattrs.errors import AttributeValidationNote, ForbiddenExtraKeysError
+
+from unibound.errors import UsageError
+from unibound.registry import did_you_mean
+from unibound.settings.convert import Flag, converter
+from unibound.settings.records import Settings, Stage
+
+
+@attrs.frozen
+class Layer:
+    """Nested values from one source, which writes the dotted name of a setting in its own way."""
+
+    values: dict[str, Any]
+    spell: Callable[[str], str] = str
+
+
+STAGE_FIELDS = tuple(field.name for field in attrs.fields(Stage))
+TOP_FIELDS = ("stage", *STAGE_FIELDS, *(field.name for field in attrs.fields(Settings) if field.name != "stages"))
+NO_SETTINGS = ("UNIBOUND_DATA_HOME", "UNIBOUND_DATA_DIR", "UNIBOUND_KERNELS")
+"""Variables that say where things are on a machine, and nothing of a run."""
+
+
+def resolve(layers: list[Layer]) -> Settings:
+    """Merge layers, the strongest last, and read them as Settings.
+
+    Fields of a stage may stand at the top level, where they are the defaults of every [[stage]] table.
+
+    Raises:
+        UsageError: an unknown name or an ill-typed value, with its source.
+    """
+    merged = _defaults()
+    for layer in layers:
+        for name in layer.values:
+            if name not in TOP_FIELDS:
+                raise UsageError(f"{layer.spell(name)}: {_unknown(name, TOP_FIELDS)}")
+        merged = _merge(merged, layer.values)
+    base = {name: merged.pop(name) for name in STAGE_FIELDS if name in merged}
+    tables = merged.pop("stage", [])
+    if not (isinstance(tables, list) and all(isinstance(table, dict) for table in tables)):
+        raise UsageError(f"{_spell(layers, ('stage',))}: must be written as [[stage]] tables")
+    if tables and (stray := [name for name in base if _is_typed(base[name])]):
+        where = _spell(layers, (stray[0],))
+        raise UsageError(f"{where}: cannot be set for a run of several stages; set it in their [[stage]] tables")
+    merged["stages"] = [_merge(base, table) for table in tables or [{}]]
+    try:
+        return converter.structure(merged, Settings)
+    except ClassValidationError as error:
+        raise UsageError(_explain(error, layers, tables)) from error
+
+
+def recipes() -> dict[str, Path]:
+    """The runs that ship with the package, as TOML files by name."""
+    return dict(sorted((path.stem, path) for path in (Path(__file__).parent / "recipes").glob("*.toml")))
+
+
+def read(path: Path) -> Layer:
+    """Read a TOML file, or a recipe by its name, as a layer."""
+    if not path.suffix and not path.exists():
+        if str(path) not in recipes():
+            raise UsageError(f"there is no file and no recipe {path}; {did_you_mean(str(path), list(recipes()))}")
+        path = recipes()[str(path)]
+    try:
+        return Layer(tomllib.loads(path.read_text()), lambda name: f"{path}: {name}")
+    except FileNotFoundError:
+        raise UsageError(f"there is no file {path}; name a TOML file of settings") from None
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not readable as TOML: {error}") from error
+
+
+def write(settings: Settings) -> str:
+    """Settings as TOML, every default spelled out; reading it gives the same settings."""
+    values = converter.unstructure(settings)
+    stages = values.pop("stages")
+    # One stage is written flat, so that flags still override it.
+    values |= stages[0] if len(stages) == 1 else {"stage": stages}
+    return tomli_w.dumps(_without_none(values))
+
+
+def from_environment(prefix: str = "UNIBOUND_") -> Layer:
+    """Read variables such as UNIBOUND_EPOCHS or UNIBOUND_ESTIMATOR__NUM_PARTICLES as a layer."""
+    values: dict[str, Any] = {}
+    for variable, text in os.environ.items():
+        if variable.startswith(prefix) and variable not in NO_SETTINGS:
+            nest(values, variable.removeprefix(prefix).lower().split("__"), Flag(text))
+    return Layer(values, lambda name: prefix + name.upper().replace(".", "__"))
+
+
+def nest(values: dict[str, Any], path: list[str], value: Any) -> None:
+    """Set a value deep in nested dictionaries; a plugin's own name goes beside its settings."""
+    *parents, last = path
+    for parent in parents:
+        inner = values.setdefault(parent, {})
+        if not isinstance(inner, dict):
+            inner = values[parent] = {"name": inner}
+        values = inner
+    if isinstance(values.get(last), dict):
+        values[last]["name"] = value
+    else:
+        values[last] = value
+
+
+def _merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay `high` over `low`, table by table; naming another plugin drops the settings of the first."""
+    merged = dict(low)
+    for key, value in high.items():
+        old = merged.get(key)
+        new = {"name": value} if isinstance(value, str) and isinstance(old, dict) else value
+        if isinstance(new, dict):
+            old = {"name": old} if isinstance(old, str) else old or {}
+            if "name" in new and str(new["name"]) != str(old.get("name", new["name"])):
+                old = {}
+            new = _merge(old, new)
+        merged[key] = new
+    return merged
+
+
+def _defaults() -> dict[str, Any]:
+    """The plugin of each kind that settings are for where none is named."""
+    fields = (*attrs.fields(Settings), *attrs.fields(Stage))
+    return {field.name: {"name": name} for field in fields if (name := field.metadata.get("name"))}
+
+
+def _spell(layers: list[Layer], path: tuple[str, ...]) -> str:
+    """A setting, in the words of the strongest layer that holds it, or else the longest part of its path."""
+    dotted = ".".join(path).removesuffix(".name")
+    for length in range(len(path), 0, -1):
+        for layer in reversed(layers):
+            if _holds(layer.values, path[:length]):
+                return layer.spell(dotted)
+    return dotted
+
+
+def _holds(values: Any, path: tuple[str, ...]) -> bool:
+    for key in path:
+        if isinstance(values, str):  # a plugin named without settings
+            return key == "name"
+        if not isinstance(values, dict) or key not in values:
+            return False
+        values = values[key]
+    return True
+
+
+def _is_typed(value: Any) -> bool:
+    return any(map(_is_typed, value.values())) if isinstance(value, dict) else isinstance(value, Flag)
+
+
+def _without_none(values: Any) -> Any:
+    if isinstance(values, dict):
+        return {key: _without_none(value) for key, value in values.items() if value is not None}
+    return [_without_none(value) for value in values] if isinstance(values, list) else values
+
+
+def _explain(error: BaseException, layers: list[Layer], tables: list[dict[str, Any]]) -> str:
+    """One line on the first thing that is wrong: its source, its name there, and the cure."""
+    keys: list[Any] = []
+    while isinstance(error, ClassValidationError | IterableValidationError):
+        noted, bare = error.group_exceptions()
+        if not noted:
+            error = bare[0]
+            break
+        error, note = noted[0]
+        keys.append(note.name if isinstance(note, AttributeValidationNote) else note.index)
+    name, text = _describe(error)
+    path = tuple(key for key in [*keys, name] if isinstance(key, str) and key != "stages")
+    if keys[:1] == ["stages"] and tables and path[0] in tables[keys[1]]:
+        dotted = ".".join(path).removesuffix(".name")
+        return f"{_spell(layers, ('stage',))} {keys[1] + 1}: {dotted}: {text}"
+    return f"{_spell(layers, path)}: {text}"
+
+
+def _describe(error: BaseException) -> tuple[str | None, str]:
+    """The field at fault, where the path to the error ends at its record, and what is wrong."""
+    if isinstance(error, ForbiddenExtraKeysError):
+        name = sorted(error.extra_fields)[0]
+        return name, _unknown(name, [field.name for field in attrs.fields(error.cl)])
+    if isinstance(error, KeyError):
+        return str(error.args[0]), "is missing"
+    if broken := re.fullmatch(r"'(\w+)' must be (.*): (.*)", str(error)):  # as attrs' validators put it
+        return broken[1], f"must be {broken[2]}, not {broken[3]}"
+    if broken := re.fullmatch(r"(\w+_\w+) (must be .*)", str(error)):
+        return broken[1], broken[2]
+    return None, str(error)
+
+
+def _unknown(name: str, known: Iterable[str]) -> str:
+    return f"unknown setting; {did_you_mean(name, list(known))}"
