@@ -1,0 +1,1 @@
+"""Runs: one folder each, from the settings to the trained and evaluated model."""
