@@ -3,10 +3,11 @@
 Shapes: *Z one latent, M chains, S listed states. Everything is in nats.
 """
 
+import math
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import attrs
 import torch
@@ -14,15 +15,44 @@ from torch import Tensor
 
 from unibound.errors import UsageError
 from unibound.prior import Prior
+from unibound.support import values
+
+
+class _NoNegativePhase(torch.autograd.Function):
+    """Zero, whose gradient is asked for where that of log Z cannot be given."""
+
+    @staticmethod
+    def forward(ctx: Any, reason: str, *parameters: Tensor) -> Tensor:
+        ctx.reason = reason
+        return parameters[0].new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> None:
+        raise UsageError(ctx.reason)
 
 
 @attrs.frozen(eq=False)
 class Enumeration:
-    """States over bits whose weights sum to a partition function: Z = sum over bits of exp(log_f(bits))."""
+    """States whose weights sum to a partition function: Z = sum over states of exp(log_f(state)).
 
-    num_bits: int
-    log_f: Callable[[Tensor], Tensor]  # bits [N, num_bits] -> [N] nats
-    draw: Callable[[Tensor], Tensor] | None = None  # bits [N, num_bits] -> tau [N, *Z], drawn given the bits
+    A state is a row of digits, each below `base`.
+
+    Args:
+        num_digits: digits of a state.
+        log_f: maps states [N, num_digits], float, to log-weights [N] in nats.
+        draw: maps states to tau [N, *Z], drawn given the state; None where it is not known how.
+        base: values of a digit.
+    """
+
+    num_digits: int
+    log_f: Callable[[Tensor], Tensor]
+    draw: Callable[[Tensor], Tensor] | None = None
+    base: int = 2
+
+    @property
+    def num_bits(self) -> int:
+        """Bits that it takes to number the states."""
+        return math.ceil(self.num_digits * math.log2(self.base))
 
 
 class EnergyPrior(Prior):
@@ -30,27 +60,42 @@ class EnergyPrior(Prior):
 
     The gradient of log Z is estimated from persistent chains (PCD), a buffer that is saved with the
     weights: `advance` moves them once per training step, and every `log_prob` of that step reads them.
-    In evaluation mode, or without gradients, log_prob is plain -F.
+    In evaluation mode, or without gradients, log_prob is plain -F; whoever asks it for a gradient of the parameters
+    there, or before the chains were ever moved, is refused.
 
-    A subclass gives the free energy, a transition, and the base distribution at beta = 0; training by
-    any estimator, AIS and its reverse follow from these.
+    A subclass gives the free energy, a move, and the base distribution at beta = 0; training by any estimator, AIS
+    and its reverse follow from these. The move is its own (`gibbs`), or a `Transition` set as `transition`.
+
+    With several `betas` the chains are tempered: a replica of them moves at each, and neighbors swap after every
+    step. Only the replica at 1 is read by the gradient.
 
     Args:
         chains: initial states of the persistent chains [M, *Z].
-        steps: Gibbs steps per training step.
+        steps: moves per training step.
+        betas: temperatures of the replicas, rising and ending at 1.
 
     Source: Tieleman, "Training restricted Boltzmann machines using approximations to the likelihood
-    gradient" (2008), https://www.cs.toronto.edu/~tijmen/pcd/pcd.pdf
+    gradient" (2008), https://www.cs.toronto.edu/~tijmen/pcd/pcd.pdf; for replicas, Desjardins, Courville, Bengio,
+    Vincent and Delalleau, "Parallel tempering for training of restricted Boltzmann machines" (2010),
+    https://proceedings.mlr.press/v9/desjardins10a.html
     """
 
     chains: Tensor
+    replicas: Tensor
+    """Chains at all temperatures but the last [R - 1, M, *Z]."""
+    transition: "Callable[[EnergyPrior, Tensor, float], Tensor] | None" = None
+    """What moves states instead of `gibbs`; see `Transition`."""
     mixing_steps: ClassVar[int] = 100
-    """Gibbs steps between the persistent chains and the draws that `sample` returns."""
+    """Moves between the persistent chains and the draws that `sample` returns."""
 
-    def __init__(self, chains: Tensor, steps: int) -> None:
+    def __init__(self, chains: Tensor, steps: int, betas: Sequence[float] = (1.0,)) -> None:
         super().__init__(tuple(chains.shape[1:]))
+        if betas[-1] != 1 or any(not 0 <= low < high for low, high in pairwise(betas)):
+            raise UsageError(f"betas of replicas must rise from at least 0 and end at 1, but are {list(betas)}")
         self.register_buffer("chains", chains)
-        self.steps = steps
+        self.register_buffer("replicas", chains.expand(len(betas) - 1, *chains.shape).clone())
+        self.steps, self.betas = steps, tuple(betas)
+        self.advanced = False
 
     @property
     def log_z(self) -> None:
@@ -60,9 +105,28 @@ class EnergyPrior(Prior):
     def free_energy(self, tau: Tensor, beta: float = 1.0) -> Tensor:
         """Map tau [..., *Z] to F_beta(tau) [...] nats; F_1 is the model, F_0 the base distribution."""
 
-    @abstractmethod
     def gibbs(self, tau: Tensor, steps: int, beta: float = 1.0) -> Tensor:
-        """Move tau [M, *Z] by transitions that leave p_beta invariant; a new tensor, detached."""
+        """Move tau [M, *Z] by moves of its own that leave p_beta invariant; a new tensor, detached.
+
+        Raises:
+            UsageError: for an energy that has none, which is the default.
+        """
+        del tau, steps, beta
+        raise UsageError(f"{type(self).__name__} has no move of its own; choose a transition for it")
+
+    @torch.no_grad()
+    def move(self, tau: Tensor, steps: int = 1, beta: float = 1.0) -> Tensor:
+        """Move tau [M, *Z] by whatever moves this energy; a new tensor, detached."""
+        if self.transition is None:
+            return self.gibbs(tau, steps, beta)
+        for _ in range(steps):
+            tau = self.transition(self, tau, beta)
+        return tau
+
+    @property
+    def moves_exactly(self) -> bool:
+        """Whether `move` leaves p_beta invariant, and not only nearly."""
+        return getattr(self.transition, "exact", True)
 
     def log_transition(self, states: Tensor) -> Tensor:
         """log-probability of one Gibbs step from each state to each: [S, *Z] to [S, S] nats, differentiable.
@@ -85,13 +149,19 @@ class EnergyPrior(Prior):
     def fit_base(self, tau: Tensor) -> None:
         """Fit the base distribution to draws tau [N, *Z] that resemble the model's."""
 
-    def enumeration(self) -> Enumeration:
-        """List of states whose weights sum to Z. By default every tau, for a prior over bits."""
+    def enumeration(self) -> Enumeration | None:
+        """List of states whose weights sum to Z: by default every tau. None where there are no finitely many."""
+        listed = values(self.support)
+        if listed is None:
+            return None
 
-        def shaped(bits: Tensor) -> Tensor:
-            return bits.reshape(-1, *self.event_shape)
+        def shaped(index: Tensor) -> Tensor:  # numbers of values [N, Z] -> tau [N, *Z]
+            return torch.tensor(listed).to(self.chains)[index.long()].view(-1, *self.event_shape)
 
-        return Enumeration(self.event_shape.numel(), lambda bits: -self.free_energy(shaped(bits)), shaped)
+        def log_f(index: Tensor) -> Tensor:
+            return -self.free_energy(shaped(index))
+
+        return Enumeration(self.event_shape.numel(), log_f, shaped, len(listed))
 
     def log_reach(self, tau: Tensor, targets: Tensor) -> Tensor | None:
         """log-density of a Gibbs step from each state tau [S, *Z] to each target [N, *Z]: [S, N] nats.
@@ -122,10 +192,10 @@ class EnergyPrior(Prior):
         with torch.no_grad():
             for a, b in pairwise(schedule):
                 if not rising:
-                    tau = self.gibbs(tau, 1, a)
+                    tau = self.move(tau, 1, a)
                 log_w += self.free_energy(tau, a).double() - self.free_energy(tau, b).double()
                 if rising:
-                    tau = self.gibbs(tau, 1, b)
+                    tau = self.move(tau, 1, b)
         return tau, log_w
 
     def negative_phase(self) -> Tensor:
@@ -134,16 +204,71 @@ class EnergyPrior(Prior):
 
     def log_prob(self, tau: Tensor) -> Tensor:
         log_p = -self.free_energy(tau)  # [...]
-        if self.training and torch.is_grad_enabled():
+        if not torch.is_grad_enabled():
+            return log_p
+        if (missing := self._no_negative_phase) is None:
             log_z = self.negative_phase()
-            log_p = log_p - (log_z - log_z.detach())
-        return log_p
+            return log_p - (log_z - log_z.detach())
+        learned = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        return log_p + _NoNegativePhase.apply(missing, *learned) if learned else log_p
 
+    @property
+    def _no_negative_phase(self) -> str | None:
+        """Why the gradient of log Z cannot be given as things stand; None where it can."""
+        who = type(self).__name__.lower()
+        if not self.training:
+            return (
+                f"{who} gives no gradient of log p in evaluation mode; call train() first, or free_energy for -F alone"
+            )
+        if not self.advanced:
+            return f"{who} has chains that were never moved; call joint.advance() before each training step"
+        return None
+
+    @torch.no_grad()
     def advance(self) -> None:
-        self.chains.copy_(self.gibbs(self.chains, self.steps))
+        self.advanced = True
+        if len(self.betas) == 1:
+            self.chains.copy_(self.move(self.chains, self.steps))
+            return
+        for replica, beta in zip((*self.replicas, self.chains), self.betas, strict=True):
+            replica.copy_(self.move(replica, self.steps, beta))
+        states, _ = swap(self, torch.cat([self.replicas, self.chains.unsqueeze(0)]), self.betas)
+        self.replicas.copy_(states[:-1])
+        self.chains.copy_(states[-1])
 
     def persistent(self, count: int) -> Tensor:
         return self.chains[torch.arange(count, device=self.chains.device) % len(self.chains)]
 
     def sample(self, count: int) -> Tensor:
-        return self.gibbs(self.persistent(count), self.mixing_steps)
+        return self.move(self.persistent(count), self.mixing_steps)
+
+
+@torch.no_grad()
+def swap(energy: EnergyPrior, states: Tensor, betas: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """Offer neighboring replicas each other's places, the hottest two first.
+
+        log accept = F_r(a) + F_{r+1}(b) - F_r(b) - F_{r+1}(a)
+
+    with a, b the states at r and r + 1. F_beta is what a move at beta leaves invariant; beta F is something else as
+    soon as hidden units are summed out, and swaps by it would spoil every replica.
+
+    Args:
+        energy: whose replicas they are.
+        states: [R, M, *Z]; not modified.
+        betas: temperature of each replica [R].
+    Returns:
+        The states after the swaps [R, M, *Z], and which pairs swapped [R - 1, M].
+
+    Source: Swendsen and Wang, "Replica Monte Carlo simulation of spin-glasses" (1986),
+    https://doi.org/10.1103/PhysRevLett.57.2607
+    """
+    rows, swapped = list(states), []
+    for r, (low, high) in enumerate(pairwise(betas)):
+        a, b = rows[r], rows[r + 1]
+        gain = energy.free_energy(a, low) + energy.free_energy(b, high)
+        gain = gain - energy.free_energy(b, low) - energy.free_energy(a, high)  # [M] nats
+        taken = torch.rand_like(gain).log() < gain
+        where = taken.view(-1, *[1] * (a.dim() - 1))
+        rows[r], rows[r + 1] = torch.where(where, b, a), torch.where(where, a, b)
+        swapped.append(taken)
+    return torch.stack(rows), torch.stack(swapped)

@@ -1,14 +1,13 @@
 """An estimator: a rule that turns (the two joints, a batch) into a gradient and, where it claims one, a bound."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import attrs
 from torch import Tensor, nn
 
+from unibound.claim import Side
 from unibound.joint import JointBound
-
-Side = Literal["lower", "equal", "none"]
 
 
 @attrs.frozen(eq=False)
@@ -19,13 +18,13 @@ class Estimate:
         surrogate: one value per datum [B], to be minimized; only its gradient means anything.
         bound: nats [B], detached, an estimate of (a bound on) log p*(x); None where the method claims none.
         log_weights: log p*(x, tau) - log q(tau | x) [K, B], nats, detached; None where there are none.
-        side: where E[bound] lies relative to log p*(x).
+        side: where E[bound] lies relative to log p*(x): `lower`, `equal` or `none`.
     """
 
     surrogate: Tensor
     bound: Tensor | None
     log_weights: Tensor | None
-    side: Side
+    side: Side = attrs.field(converter=Side)
 
 
 class Estimator(ABC):
@@ -41,12 +40,12 @@ class Estimator(ABC):
 
     @property
     def unbiased(self) -> frozenset[str]:
-        """The parameter groups whose expected gradient is exactly that of the expected bound."""
+        """The parameter groups, by role, whose expected gradient is exactly that of the expected bound."""
         return frozenset({"q", "generator", "prior"})
 
     @property
     def untrained(self) -> frozenset[str]:
-        """The parameter groups it gives no gradient at all, whatever q and p."""
+        """The parameter groups, by role, that it gives no gradient at all, whatever q and p."""
         return frozenset()
 
     @property

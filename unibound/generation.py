@@ -1,16 +1,23 @@
 """p(x, tau): the generative model, directed or not.
 
-Shapes: *X one datum, *Z one latent. Everything is in nats.
+Shapes: *X one datum, *Z one latent, L layers. Everything is in nats.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from unibound import support
+from unibound.errors import UsageError
 from unibound.networks import Generator, Inference
 from unibound.prior import Prior
+from unibound.support import Constraint
+
+ROLES = ("q", "generator", "prior", "auxiliary")
+"""What a part of a joint can be, which is the name of its parameter group: estimators speak of groups by these."""
 
 
 class Generation(nn.Module, ABC):
@@ -21,24 +28,46 @@ class Generation(nn.Module, ABC):
         """The prior whose log Z `log_joint` lacks; None where p(x, tau) is normalized."""
         return None
 
+    @property
+    def support(self) -> Constraint | None:
+        """What one element of tau is made of; None where its pieces differ, or are whatever q is over."""
+        return None
+
+    def state(self, x: Tensor, tau: Tensor) -> Tensor:
+        """What `unnormalized` is a distribution over, of x [..., *X] and tau [..., *Z]: tau, unless said otherwise."""
+        del x
+        return tau
+
+    def complete(self, state: Tensor) -> Tensor:
+        """Draw the rest of tau given its state: [..., *S] to [..., *Z], detached. By default the state is all of it."""
+        return state
+
     @abstractmethod
     def log_joint(self, x: Tensor, tau: Tensor) -> Tensor:
         """Map x [..., *X] and tau [..., *Z] (broadcast) to log p*(x, tau) [...] nats."""
 
-    @abstractmethod
+    def log_terms(self, x: Tensor, tau: Tensor) -> Tensor:
+        """The terms that `log_joint` sums, where tau has layers: [L + 1, ...] nats, p(x | ...) first."""
+        return self.log_joint(x, tau).unsqueeze(0)
+
     def conditional(self, tau: Tensor) -> Distribution:
-        """p(x | tau) for tau [..., *Z]: batch shape [...], event shape [*X]."""
+        """p(x | tau) for tau [..., *Z]: batch shape [...], event shape [*X].
+
+        Raises:
+            UsageError: where there is none to ask for.
+        """
+        raise UsageError(f"{type(self).__name__} has no p(x | tau) of its own; use what asks for log p(x, tau) alone")
 
     @abstractmethod
     def dream(self, count: int, *, persistent: bool = False) -> tuple[Tensor, Tensor]:
         """Draw (x [count, *X], tau [count, *Z]) from p, detached.
 
-        With `persistent`, tau is the state of the prior's chain as it stands.
+        With `persistent`, the state of tau is that of the prior's chains as they stand.
         """
 
     def parts(self) -> dict[str, nn.Module]:
-        """The modules with parameters of their own, by the name of their parameter group."""
-        return {"p": self}
+        """The modules with parameters of their own, by the role they play (see `ROLES`), which names their group."""
+        return {"generator": self}
 
     def advance(self) -> None:
         """Move sampler state on; called once before each training step."""
@@ -60,11 +89,15 @@ class Directed(Generation):
     def unnormalized(self) -> Prior | None:
         return self.prior if self.prior.log_z is None else None
 
+    @property
+    def support(self) -> Constraint | None:
+        return self.prior.support
+
     def conditional(self, tau: Tensor) -> Distribution:
         return self.generator(tau)
 
     def log_joint(self, x: Tensor, tau: Tensor) -> Tensor:
-        return self.prior.log_prob(tau) + self.generator(tau).log_prob(x)
+        return self.prior.log_prob(tau) + _log_prob(self.generator(tau), x, "p(x | tau)")
 
     def dream(self, count: int, *, persistent: bool = False) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
@@ -79,3 +112,82 @@ class Directed(Generation):
 
     def bind(self, q: Inference, x: Tensor) -> None:
         self.prior.bind(q, x)
+
+
+class Layered(Generation):
+    """p(x, tau) = p(tau_L) p(tau_{L-1} | tau_L) ... p(tau_1 | tau_2) p(x | tau_1): layers above one another.
+
+    The pieces lie side by side in one tensor [..., Z_1 + ... + Z_L], that of the lowest layer first, as `Upward` draws
+    them. With an energy on top this is a deep belief net: its state is the top piece.
+
+    Args:
+        prior: p(tau_L), of event shape [Z_L].
+        generators: p(x | tau_1), p(tau_1 | tau_2), ..., from the datum upwards.
+        sizes: Z_1 .. Z_L.
+    Raises:
+        UsageError: numbers of layers or sizes that do not fit.
+
+    Source: Hinton, Osindero and Teh, "A fast learning algorithm for deep belief nets" (2006),
+    https://www.cs.toronto.edu/~hinton/absps/fastnc.pdf
+    """
+
+    def __init__(self, prior: Prior, generators: Sequence[Generator], sizes: Sequence[int]) -> None:
+        super().__init__()
+        if len(generators) != len(sizes) or tuple(prior.event_shape) != (sizes[-1],):
+            raise UsageError(
+                f"layers of sizes {list(sizes)} need {len(sizes)} generators and a prior of shape [{sizes[-1]}], not "
+                f"{len(generators)} and {list(prior.event_shape)}; give one generator per size, and the prior the last"
+            )
+        self.prior = prior
+        self.generators = nn.ModuleList(generators)
+        self.sizes = list(sizes)
+
+    @property
+    def unnormalized(self) -> Prior | None:
+        return self.prior if self.prior.log_z is None else None
+
+    def state(self, x: Tensor, tau: Tensor) -> Tensor:
+        del x
+        return tau[..., -self.sizes[-1] :]
+
+    def conditional(self, tau: Tensor) -> Distribution:
+        return self.generators[0](tau[..., : self.sizes[0]])
+
+    def log_terms(self, x: Tensor, tau: Tensor) -> Tensor:
+        pieces = tau.split(self.sizes, -1)
+        below = zip(self.generators, (x, *pieces[:-1]), pieces, strict=True)
+        terms = [
+            _log_prob(generator(piece), value, f"p(tau_{layer} | tau_{layer + 1})" if layer else "p(x | tau_1)")
+            for layer, (generator, value, piece) in enumerate(below)
+        ]
+        return torch.stack(torch.broadcast_tensors(*terms, self.prior.log_prob(pieces[-1])))
+
+    def log_joint(self, x: Tensor, tau: Tensor) -> Tensor:
+        return self.log_terms(x, tau).sum(0)
+
+    @torch.no_grad()
+    def complete(self, state: Tensor) -> Tensor:
+        pieces = [state]
+        for generator in reversed(self.generators[1:]):
+            pieces.append(generator(pieces[-1]).sample())
+        return torch.cat(pieces[::-1], -1)
+
+    @torch.no_grad()
+    def dream(self, count: int, *, persistent: bool = False) -> tuple[Tensor, Tensor]:
+        tau = self.complete(self.prior.persistent(count) if persistent else self.prior.sample(count))
+        return self.conditional(tau).sample(), tau
+
+    def parts(self) -> dict[str, nn.Module]:
+        return {"generator": self.generators, "prior": self.prior}
+
+    def advance(self) -> None:
+        self.prior.advance()
+
+    def bind(self, q: Inference, x: Tensor) -> None:
+        self.prior.bind(q, x)
+
+
+def _log_prob(conditional: Distribution, value: Tensor, name: str) -> Tensor:
+    """log-probability of a value that a conditional is indeed over; what is no value of it has no log-probability."""
+    support.require(support.of(conditional), value, name)
+    return conditional.log_prob(value)

@@ -16,6 +16,7 @@ from unibound.likelihood import Likelihood
 from unibound.model import Model
 from unibound.partition.log_z import PartitionEstimator
 from unibound.prior import Prior
+from unibound.transition import Transition
 
 GROUP = "unibound"
 hookspec = pluggy.HookspecMarker(GROUP)
@@ -45,6 +46,11 @@ def register_models(register: Callable[[str, type[Model]], None]) -> None:
 @hookspec
 def register_likelihoods(register: Callable[[str, type[Likelihood]], None]) -> None:
     """Register likelihoods: attrs records that read network outputs as a distribution."""
+
+
+@hookspec
+def register_transitions(register: Callable[[str, type[Transition]], None]) -> None:
+    """Register transitions: attrs records that move the states of an energy."""
 
 
 @hookspec

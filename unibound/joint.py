@@ -3,10 +3,17 @@
 Shapes: K particles, B batch, *X one datum, *Z one latent, M chains. Everything is in nats.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import attrs
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
+from unibound import support
+from unibound.distributions import Chain, Drawn, draw
+from unibound.errors import UsageError
 from unibound.generation import Generation
 from unibound.networks import Inference
 
@@ -49,7 +56,7 @@ class JointBound(nn.Module):
     log D cancels, and is never asked for: an estimator sees only `particles` (and dreams of p).
 
     Args:
-        q: the inference network.
+        q: the inference network; it gets to know p.
         p: the generative model.
 
     Source: Bachman and Precup, "Training deep generative models: variations on a theme" (2015).
@@ -60,8 +67,11 @@ class JointBound(nn.Module):
         self.q = q
         self.p = p
         self.auxiliary: nn.Module | None = None  # parameters an estimator asked for; see Estimator.auxiliary
+        q.bind(p)
 
-    def particles(self, x: Tensor, k: int, *, reparameterized: bool = False, path_only: bool = False) -> Particles:
+    def particles(
+        self, x: Tensor, k: int, *, reparameterized: bool = False, path_only: bool = False, whole: bool = True
+    ) -> Particles:
         """Draw k latents per datum of x [B, *X] and score them under both joints.
 
         Args:
@@ -69,16 +79,74 @@ class JointBound(nn.Module):
             k: number of particles K.
             reparameterized: let gradients flow through the draw (`rsample`); otherwise tau is detached.
             path_only: let log_q depend on q's parameters through tau alone, without the score.
+            whole: refuse draws that each stand for one term of tau, of which only means mean anything.
+        Raises:
+            UsageError: q and p are not over the same latents, x is not what p is over, or a log-probability is not
+                one number per particle and datum.
         """
         posterior = self.q(x)
-        tau = posterior.rsample((k,)) if reparameterized else posterior.sample((k,))  # [K, B, *Z]
-        log_q = posterior.log_prob(tau)
+        if whole and isinstance(posterior, Drawn) and posterior.partial:
+            raise UsageError(
+                f"{type(posterior).__name__} draws one term of tau at a time: the mean of its log-weights is a bound, "
+                "but K of them make no K-particle bound; use sgvb, which averages"
+            )
+        tau, log_q = draw(posterior, k, reparameterized=reparameterized)  # [K, B, *Z], [K, B]
+        self._require_latents(posterior, tau)
         if path_only:
             # Total derivative less the score. A second pass through q with its parameters detached would
             # score another distribution wherever q has dropout.
             score = posterior.log_prob(tau.detach())
             log_q = log_q - (score - score.detach())
-        return Particles(tau, log_q, self.p.log_joint(x, tau))
+        log_p = self.p.log_joint(x, tau)
+        for name, value in {"log q(tau | x)": log_q, "log p(x, tau)": log_p}.items():
+            if value.shape != (k, len(x)):
+                raise UsageError(
+                    f"{name} of {k} particles of {len(x)} data has shape {list(value.shape)}, not [{k}, {len(x)}]: "
+                    "wrap its distribution in Independent(..., n), with n the dimensions of one event"
+                )
+        return Particles(tau, log_q, log_p)
+
+    def _require_latents(self, posterior: Distribution, tau: Tensor) -> None:
+        """Raise UsageError for a q over other values than p's; one that cannot tell shows it by its first draw."""
+        wanted, own = self.p.support, support.of(posterior)
+        cure = "choose a likelihood for q, the posterior, that is over the same"
+        support.require_within(own, f"q(tau | x), {type(posterior).__name__},", wanted, "the prior is", cure)
+        if own is None:
+            support.require(wanted, tau[0, :1], "the prior")
+
+    @torch.no_grad()
+    def check(self, x: Tensor) -> None:
+        """Raise UsageError unless q, p and every datum of x [N, *X] fit together; nothing is left changed by it."""
+        with self.evaluating(), torch.random.fork_rng():
+            tau = self.particles(x[:1], 1, whole=False).tau
+            try:
+                conditional = self.p.conditional(tau)
+            except UsageError:  # then log_joint alone knows what x may be
+                return
+            for batch in x.split(10_000):
+                support.require(support.of(conditional), batch.cpu(), "p(x | tau)")
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Evaluation mode for as long as it is looked at; then each module is back in the mode it was in."""
+        before = {module: module.training for module in self.modules()}
+        try:
+            self.eval()
+            yield
+        finally:
+            for module, training in before.items():
+                module.training = training
+
+    def log_weight_terms(self, x: Tensor, tau: Tensor) -> Tensor:
+        """What each layer adds to the log-weights of tau [K, B, *Z]: [L + 1, K, B] nats, the datum's own term first.
+
+        Where q is a chain of as many pieces as p has layers, layer l has log p(tau_l | ...) - log q(tau_l | ...), whose
+        mean is minus a divergence for the top layer alone; elsewhere there is one term, and it is all.
+        """
+        terms, posterior = self.p.log_terms(x, tau), self.q(x)
+        if isinstance(posterior, Chain) and len(posterior.sizes) == len(terms) - 1:
+            return torch.cat([terms[:1], terms[1:] - posterior.log_probs(tau)])
+        return (terms.sum(0) - posterior.log_prob(tau)).unsqueeze(0)
 
     def advance(self) -> None:
         """Move the persistent chains on. Call once before each training step."""
@@ -100,11 +168,12 @@ class JointBound(nn.Module):
         Returns:
             KL(q || p), KL - E_D[log D], and E_D[-log p(x)], where p is normalized by listing.
         """
-        support = taus.unsqueeze(1).expand(-1, len(x), *taus.shape[1:])  # [S, N, *Z]
-        log_q = self.q(x).log_prob(support).double()  # [S, N]
-        log_p = self.p.log_joint(x, support).double()
+        every = taus.unsqueeze(1).expand(-1, len(x), *taus.shape[1:])  # [S, N, *Z]
+        log_q = self.q(x).log_prob(every).double()  # [S, N]
+        log_p = self.p.log_joint(x, every).double()
         if self.p.unnormalized is not None:
-            log_p = log_p - self.p.unnormalized.log_prob(taus).double().logsumexp(0)
+            states = self.p.state(x, every).flatten(0, 1).unique(dim=0)
+            log_p = log_p - self.p.unnormalized.log_prob(states).double().logsumexp(0)
         data = log_data.double().exp()
         kl = (data * log_q.exp() * (log_data + log_q - log_p)).sum()
         return Divergence(

@@ -1,10 +1,12 @@
 """A likelihood: how the numbers that come out of a network are read as a distribution."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from torch import Tensor
 from torch.distributions import Distribution
+
+from unibound.support import Constraint
 
 
 class Likelihood(ABC):
@@ -13,17 +15,18 @@ class Likelihood(ABC):
     The same plugin serves p(x | tau) and q(tau | x). Final subclasses are `attrs.frozen`.
     """
 
-    support: ClassVar[Literal["bits", "reals", "levels"]]
-    """What its events are made of."""
+    support: ClassVar[Constraint]
+    """What one element of its events is made of; a property where that is a matter of settings."""
 
-    num_outputs: ClassVar[int] = 1
-    """Network outputs per element of an event."""
+    def outputs(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of what a network has to say of one event [*X]: by default one number per element."""
+        return tuple(event_shape)
 
     @abstractmethod
-    def __call__(self, outputs: Tensor, event_dims: int) -> Distribution:
-        """Map outputs [..., num_outputs, *X] to a distribution of batch shape [...] and event shape [*X].
+    def __call__(self, outputs: Tensor, event_shape: tuple[int, ...]) -> Distribution:
+        """Map outputs [..., *outputs(event_shape)] to a distribution of batch shape [...] and event shape [*X].
 
         Args:
-            outputs: what the network says [..., num_outputs, *X].
-            event_dims: the number of dimensions of *X.
+            outputs: what the network says.
+            event_shape: shape [*X] of one event.
         """

@@ -4,25 +4,45 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor
 
+from unibound.errors import UsageError
 from unibound.joint import JointBound
 from unibound.likelihood import Likelihood
 from unibound.prior import Prior
+from unibound.support import Constraint
 
 
 class Model(ABC):
     """A stateless record of settings that builds a `JointBound`. Final subclasses are `attrs.frozen`."""
 
-    @abstractmethod
-    def latent_shape(self, x_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape [*Z] of one latent, given that of one datum [*X]; the prior is built for it."""
+    def data_support(self, prior: type[Prior], likelihood: Likelihood) -> Constraint | None:
+        """What data are made of under this model: by default what the likelihood is over."""
+        del prior
+        return likelihood.support
 
     @abstractmethod
+    def prior_shape(self, x_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Event shape of the prior, given the shape of one datum [*X]. The shape of tau is q's own affair."""
+
     def build(self, prior: Prior, likelihood: Likelihood, posterior: Likelihood, x_mean: Tensor) -> JointBound:
         """Build q and p.
 
         Args:
-            prior: p(tau), with event shape `latent_shape(x_mean.shape)`.
+            prior: of event shape `prior_shape(x_mean.shape)`.
             likelihood: how the generator's outputs are read as p(x | tau).
-            posterior: how the inference network's outputs are read as q(tau | x).
+            posterior: how the inference network's outputs are read as q(tau | x), where the prior is over them.
             x_mean: mean of the training data [*X], for centering inputs and starting biases.
+        Raises:
+            UsageError: a prior of another shape, or parts that this model cannot put together.
         """
+        wanted, got = tuple(self.prior_shape(tuple(x_mean.shape))), tuple(prior.event_shape)
+        if got != wanted:
+            who = type(self).__name__.lower()
+            raise UsageError(
+                f"{who} has latents of shape {list(wanted)}, but its prior events of shape {list(got)}; "
+                f"build the prior for {list(wanted)}"
+            )
+        return self.assemble(prior, likelihood, posterior, x_mean)
+
+    @abstractmethod
+    def assemble(self, prior: Prior, likelihood: Likelihood, posterior: Likelihood, x_mean: Tensor) -> JointBound:
+        """What `build` does once the prior is known to fit."""

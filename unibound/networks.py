@@ -4,9 +4,12 @@ Shapes: B batch, *X one datum, *Z one latent.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 from torch.distributions import Distribution
+
+from unibound.distributions import Chain
 
 
 class Inference(nn.Module, ABC):
@@ -14,7 +17,14 @@ class Inference(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, x: Tensor) -> Distribution:
-        """Map x [B, *X] to a distribution of batch shape [B] and event shape [*Z]."""
+        """Map x [..., *X] to a distribution of batch shape [...] and event shape [*Z]."""
+
+    def bind(self, p: nn.Module) -> None:
+        """Get to know the generative model, once; for a q that optimizes against it, or shares a recurrence.
+
+        What is kept of p must not be registered: its parameters are p's, so that groups stay disjoint.
+        """
+        del p
 
 
 class Generator(nn.Module, ABC):
@@ -23,3 +33,24 @@ class Generator(nn.Module, ABC):
     @abstractmethod
     def forward(self, tau: Tensor) -> Distribution:
         """Map tau [..., *Z] to a distribution of batch shape [...] and event shape [*X]."""
+
+
+class Upward(Inference):
+    """q(tau | x) = q(tau_1 | x) q(tau_2 | tau_1) ... q(tau_L | tau_{L-1}), its layers inference networks.
+
+    The pieces are drawn from the datum upwards, each from a draw of the one below, and lie side by side in one
+    tensor [..., Z_1 + ... + Z_L]: q of `Layered`.
+
+    Args:
+        layers: from the one that sees x to the top; each maps [..., Z_{l-1}] to events of shape [Z_l].
+        sizes: Z_1 .. Z_L.
+    """
+
+    def __init__(self, layers: Sequence[Inference], sizes: Sequence[int]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.sizes = tuple(sizes)
+
+    def forward(self, x: Tensor) -> Distribution:
+        first, *rest = self.layers
+        return Chain(first(x), [lambda pieces, layer=layer: layer(pieces[-1]) for layer in rest], self.sizes)

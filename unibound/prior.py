@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from unibound.networks import Inference
+from unibound.support import Constraint
 
 
 class Prior(nn.Module, ABC):
@@ -23,8 +24,8 @@ class Prior(nn.Module, ABC):
         event_shape: the shape [*Z] of one latent.
     """
 
-    posterior: ClassVar[str]
-    """Name of the likelihood plugin whose support is this prior's: what q(tau | x) should be."""
+    support: ClassVar[Constraint | None]
+    """What one element of tau is made of; None for a prior that is over whatever q is over."""
 
     def __init__(self, event_shape: tuple[int, ...]) -> None:
         super().__init__()

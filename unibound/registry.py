@@ -20,6 +20,7 @@ from unibound.likelihood import Likelihood
 from unibound.model import Model
 from unibound.partition.log_z import PartitionEstimator
 from unibound.prior import Prior
+from unibound.transition import Transition
 
 OWN_DISTRIBUTION = "unibound"
 
@@ -29,6 +30,7 @@ KINDS: dict[str, type] = {
     "partition_estimator": PartitionEstimator,
     "model": Model,
     "likelihood": Likelihood,
+    "transition": Transition,
     "data_set": DataSet,
 }
 
@@ -197,7 +199,7 @@ def _distribution(point: EntryPoint) -> str:
 
 @functools.cache
 def registries() -> dict[str, Registry]:
-    """Every plugin installed, by kind: estimator, prior, partition_estimator, model, likelihood, data_set."""
+    """Every plugin installed, by kind; `KINDS` has their names."""
     return load(list(entry_points(group=hookspecs.GROUP)))
 
 

@@ -13,7 +13,8 @@ from unibound.runs import compare
 from unibound.settings.sources import Layer
 from unibound.testing import World, variance
 from unibound.testing.bias import bias
-from unibound.testing.worlds import BitGenerator, BitInference, Rates
+from unibound.testing.networks import BitGenerator, BitInference
+from unibound.testing.priors import Rates
 from unibound.weights import log_mean_exp
 
 SMALL = words_of(

@@ -17,7 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from unibound.data import DataSet, Splits, batches, binarize, download, read_npz, sample_bits
+from unibound import support
+from unibound.data import DataSet, Splits, batches, binarize, download, fit, read_npz, sample_bits, scale
 from unibound.data.download import data_home, fetch, find
 from unibound.errors import UniboundError, UsageError
 
@@ -61,8 +62,6 @@ class TestSplits:
             (torch.rand(2, 5), r"valid has data of shape \[5\], train of \[4\]"),
             (torch.full((2, 4), torch.nan), "valid holds NaN"),
             (torch.full((2, 4), torch.inf), "valid holds NaN or infinite"),
-            (torch.full((2, 4), -0.1), "valid has values from -0.1"),
-            (torch.full((2, 4), 255), "valid has values from 255 to 255"),
         ],
     )
     def test_names_the_file_and_the_split_at_fault(self, bad, reason):
@@ -101,12 +100,42 @@ class TestReadNpz:
         np.savez(tmp_path / "a.npz", train=packed, valid=packed, test=packed, n_pixels=6, shape=[2, 3])
         assert torch.equal(read_npz(tmp_path / "a.npz").test, torch.eye(6).reshape(6, 2, 3))
 
-    def test_grey_bytes_have_one_scale(self, tmp_path):
+    def test_bytes_that_use_their_range_are_levels_of_one_scale(self, tmp_path):
         train = np.array([[0, 51, 255]], dtype=np.uint8)
         np.savez(tmp_path / "a.npz", train=train, valid=train, test=np.ones((1, 3), dtype=np.uint8))
         splits = read_npz(tmp_path / "a.npz")
-        torch.testing.assert_close(splits.train, torch.tensor([[0, 0.2, 1]]))
-        torch.testing.assert_close(splits.test, torch.full((1, 3), 1 / 255))
+        assert splits.train.tolist() == [[0, 51, 255]]
+        assert support.same(splits.support, support.integer_interval(0, 255))
+        scaled = scale(splits)
+        assert scaled.levels == 256
+        torch.testing.assert_close(scaled.train, torch.tensor([[0, 0.2, 1]]))
+        torch.testing.assert_close(scaled.test, torch.full((1, 3), 1 / 255))
+
+    @pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float32])
+    def test_small_whole_numbers_are_counts_whatever_their_type(self, tmp_path, dtype):
+        counts = np.arange(18).reshape(6, 3).astype(dtype)
+        np.savez(tmp_path / "a.npz", train=counts, valid=counts, test=counts)
+        splits = read_npz(tmp_path / "a.npz")
+        assert splits.train.max() == 17
+        assert support.same(splits.support, support.nonnegative_integer)
+        with pytest.raises(UsageError, match=r"a.npz holds counts, which are no grey levels .*an array levels"):
+            binarize(splits, "threshold")
+
+    def test_one_value_above_one_in_the_test_split_is_no_scale(self, tmp_path):
+        bits = np.eye(4, dtype=np.uint8)
+        np.savez(tmp_path / "a.npz", train=bits, valid=bits, test=bits * 2)
+        splits = read_npz(tmp_path / "a.npz")
+        assert splits.train.max() == 1
+        with pytest.raises(UsageError, match="holds counts"):
+            binarize(splits, "static")
+
+    def test_levels_that_are_declared(self, tmp_path):
+        levels = np.array([[0, 4, 16], [16, 16, 0]], dtype=np.uint8)
+        np.savez(tmp_path / "a.npz", train=levels, valid=levels, test=levels, levels=17)
+        assert binarize(read_npz(tmp_path / "a.npz"), "threshold").train.tolist() == [[0, 0, 1], [1, 1, 0]]
+        np.savez(tmp_path / "b.npz", train=levels, valid=levels, test=levels, levels=16)
+        with pytest.raises(UsageError, match="whole numbers from 0 to 15, but the data hold 16"):
+            read_npz(tmp_path / "b.npz")
 
     @pytest.mark.parametrize(("num_valid", "expected"), [(None, 3), (7, 7)])
     def test_valid_is_the_end_of_train(self, tmp_path, num_valid, expected):
@@ -126,8 +155,8 @@ class TestReadNpz:
             ({"train": np.eye(4), "test": np.float64(1)}, r"test has shape \[\]"),
             ({"train": np.float64(1), "test": np.eye(4)}, r"train has shape \[\]"),
             ({"train": np.eye(4)[:1], "test": np.eye(4)}, "train holds 1, too few to split off 1"),
-            ({"train": np.eye(4) * 3, "test": np.eye(4)}, "train has values from 0 to 3"),
-            ({"train": -np.eye(4, dtype=int), "test": np.eye(4)}, "train has values from -1 to 0"),
+            ({"train": np.eye(4), "test": np.eye(4), "levels": 1}, "levels must be one whole number"),
+            ({"train": np.eye(4) * 3, "test": np.eye(4), "levels": 3}, "train is over whole numbers from 0 to 2"),
             ({"train": np.eye(4), "test": np.eye(5)}, "test has data of shape"),
             ({"train": np.eye(4), "test": np.eye(4), "n_pixels": 32}, "train is float64"),
             ({"train": np.eye(4, dtype="u1"), "test": np.eye(4), "n_pixels": 33}, r"train is uint8 \[4, 4\]"),
@@ -182,6 +211,63 @@ class TestReadNpz:
         (tmp_path / "a.npz").write_bytes(content)
         with contextlib.suppress(UsageError):
             assert torch.equal(read_npz(tmp_path / "a.npz").test, torch.eye(20))
+
+
+def splits_of(x):
+    return Splits(x, x, x, source="a.npz")
+
+
+class TestFit:
+    """What is done to data so that a likelihood is over them, and what is refused."""
+
+    grey = torch.tensor([[0.0, 0.4, 1.0], [0.9, 0.1, 0.5]])
+
+    @pytest.mark.parametrize(
+        ("x", "wanted", "how", "expected", "said"),
+        [
+            ([[0, 1], [1, 0]], support.boolean, None, [[0, 1], [1, 0]], ""),
+            ([[0, 1], [1, 0]], support.boolean, "static", [[0, 1], [1, 0]], ""),
+            (
+                [[0.2, 1], [0.7, 0]],
+                support.boolean,
+                None,
+                [[0, 1], [1, 0]],
+                "numbers from 0 to 1 set to bits at one half",
+            ),
+            ([[0.2, 1], [0.7, 0]], support.real, None, [[0.2, 1], [0.7, 0]], ""),
+            ([[-3.5, 1], [0.7, 90]], support.real, None, [[-3.5, 1], [0.7, 90]], ""),
+            ([[0, 7], [2, 0]], support.nonnegative_integer, None, [[0, 7], [2, 0]], ""),
+            ([[-1, 1], [1, -1]], support.spin, None, [[-1, 1], [1, -1]], ""),
+            ([[0, 1], [1, 0]], support.real, None, [[0, 1], [1, 0]], "bits under a density"),
+        ],
+    )
+    def test_as_much_as_is_needed_and_it_is_said(self, x, wanted, how, expected, said):
+        fitted, words = fit(splits_of(torch.tensor(x).float()), wanted, how, "likelihood l")
+        torch.testing.assert_close(fitted.train, torch.tensor(expected).float())
+        assert words.startswith(said)
+        assert bool(words) is bool(said)
+
+    @pytest.mark.parametrize(
+        ("x", "wanted", "how", "reason"),
+        [
+            (
+                [[0.2, 1], [0.7, 0]],
+                support.boolean,
+                "none",
+                "likelihood l, for train, is over bits.*hold 0.2; binarize",
+            ),
+            ([[0.2, 1], [0.7, 0]], support.real, "threshold", "binarization threshold makes bits.*over reals"),
+            ([[0, 7], [2, 0]], support.boolean, None, "holds counts, which are no grey levels"),
+            ([[-1, 1], [1, -1]], support.boolean, None, "holds spins"),
+            ([[-1.5, 1], [1, -1]], support.nonnegative_integer, None, "over counts, but the data hold -1.5"),
+            ([[0.2, 0.3], [0.1, 0]], support.boolean, None, "all training data are the same"),
+            ([[3, 3], [3, 3]], support.nonnegative_integer, None, "all training data are the same"),
+        ],
+    )
+    def test_what_cannot_be_fitted_is_refused(self, x, wanted, how, reason):
+        with pytest.raises(UsageError, match=reason) as caught:
+            fit(splits_of(torch.tensor(x).float()), wanted, how, "likelihood l")
+        assert "\n" not in str(caught.value)
 
 
 class TestBinarize:

@@ -6,12 +6,13 @@ import attrs
 import pytest
 import torch
 
-from unibound import LogZ, NormalizedPrior, ScaledPrior, UsageError
+from unibound import LogZ, NormalizedPrior, Sandwich, ScaledPrior, UsageError
 from unibound.evaluation.evaluate import Evaluation, evaluate, evaluate_all
 from unibound.evaluation.memory import bytes_per_particle, parse_bytes
 from unibound.evaluation.tally import Tally
 from unibound.tails import pareto_tail_index
-from unibound.testing.worlds import Table, World
+from unibound.testing.priors import Table
+from unibound.testing.worlds import World
 
 
 @pytest.fixture
@@ -29,8 +30,10 @@ def test_the_nll_is_that_of_the_world(world: World):
     assert result.nll == pytest.approx(-world.log_prob().mean().item(), abs=0.01)
     assert (result.side, result.of, result.nll_chains_stderr) == ("upper", "log p", 0.0)
     assert result.gap == pytest.approx(0, abs=1e-3)
-    assert result.interval is not None
-    assert result.interval[0] < result.nll < result.interval[1]
+    assert result.interval.two_sided
+    assert result.nll in result.interval
+    assert result.bounds is not None
+    assert result.bounds.mean().item() == pytest.approx(-result.nll)
 
 
 def test_its_expectation_is_the_bound_however_small_the_chunks(world: World):
@@ -66,7 +69,7 @@ def test_estimates_share_their_particles(world: World):
 class Costly(NormalizedPrior):
     """A correction that is asked for at few particles, and counts them."""
 
-    side, of, log_z, num_draws = "stochastic_lower", "log p_ann", None, 2
+    side, of, log_z, num_draws = "lower", "log p_ann", None, 2
 
     def __init__(self, world: World) -> None:
         super().__init__(world.p.prior)
@@ -104,29 +107,30 @@ def result_of(log_z: LogZ | None, **changes: object) -> Evaluation:
 
 def test_what_may_be_concluded():
     assert "lies in [98.82, 100.98] nats with 95% confidence" in result_of(None).conclusion
-    assert "found every mode" in result_of(LogZ(3.0, 0.1, "stochastic_lower", 400, 500)).conclusion
-    upper = LogZ(3.0, 0.1, "stochastic_upper", 400, 500, opposite=LogZ(2.9, 0.1, "stochastic_lower", 400, 500))
-    assert "lies in" in result_of(upper).conclusion
-    assert "every mode" not in result_of(upper).conclusion
-    assert "Gibbs" in result_of(attrs.evolve(upper, heuristic=True)).conclusion
+    assert "found every mode" in result_of(LogZ(3.0, 0.1, "lower", 400, 500)).conclusion
+    lower, upper = LogZ(2.9, 0.1, "lower", 400, 500), LogZ(3.0, 0.1, "upper", 400, 500)
+    both = result_of(Sandwich(lower, upper)).conclusion
+    assert "lies in" in both
+    assert "annealing found every mode" not in both
+    assert "q's draws reach every mode of the posterior" in both
+    assert "Gibbs" in result_of(Sandwich(lower, attrs.evolve(upper, heuristic=True))).conclusion
     assert "no lower end: the bound still rises by 0.90" in result_of(None, gap=0.9).conclusion
     assert "no lower end" in result_of(None, gap=None).conclusion
     assert "no claim" in result_of(None, nll_stderr=math.nan).conclusion
 
 
 def test_a_collapsed_log_z_allows_no_claim():
-    result = result_of(LogZ(3.0, 0.1, "stochastic_lower", ess=12.0, num_chains=500))
-    assert result.interval is None
-    assert result.ceiling is None
+    result = result_of(LogZ(3.0, 0.1, "lower", ess=12.0, num_chains=500))
+    assert (result.interval.low, result.interval.high) == (None, None)
     assert result.conclusion.startswith("no claim: log Z is not to be trusted: 12.0 of 500 chains carry it")
 
 
 @pytest.mark.parametrize(("gap", "trusted"), [(0.9, False), (0.15, True), (-1.5, False)])
 def test_sides_that_contradict_each_other(gap: float, trusted: bool):
-    lower = LogZ(2.0, 0.01, "stochastic_lower", 400, 500)
-    upper = LogZ(2.0 + gap, 0.01, "stochastic_upper", 400, 500, opposite=lower)
-    assert upper.trustworthy is trusted
-    assert upper.gap == pytest.approx(gap)
+    lower = LogZ(2.0, 0.01, "lower", 400, 500)
+    both = Sandwich(lower, LogZ(2.0 + gap, 0.01, "upper", 400, 500))
+    assert both.trustworthy is trusted
+    assert both.gap == pytest.approx(gap)
 
 
 def test_bad_input(world: World):

@@ -5,7 +5,8 @@ import torch
 
 from unibound import JointBound
 from unibound.testing import World
-from unibound.testing.worlds import Rates, Table, all_bits, gradients, parameter_groups, scatter
+from unibound.testing.listing import all_bits, gradients, parameter_groups, scatter
+from unibound.testing.priors import Rates, Table
 
 
 @pytest.fixture(params=[Rates, Table])
@@ -70,6 +71,9 @@ def test_log_prob_has_the_value_of_minus_energy_and_a_negative_phase() -> None:
     prior, taus = table(), all_bits((2,))
     groups = parameter_groups({"prior": prior})
     torch.testing.assert_close(prior.log_prob(taus), -prior.free_energy(taus))
+    with pytest.raises(UsageError, match=r"table has chains that were never moved; call joint.advance\(\)"):
+        prior.log_prob(taus).mean().backward()
+    prior.advance()
     positive = gradients(-prior.free_energy(taus).mean(), groups)["prior"]
     negative = gradients(-prior.free_energy(prior.chains).mean(), groups)["prior"]
     got = gradients(prior.log_prob(taus).mean(), groups)["prior"]

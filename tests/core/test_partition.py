@@ -5,13 +5,14 @@ import torch
 
 from unibound import LogZ, ScaledPrior, UsageError
 from unibound.partition import require_energy_prior
-from unibound.testing.worlds import Rates, Table, all_bits, scatter
+from unibound.testing.listing import all_bits, scatter
+from unibound.testing.priors import Rates, Table
 
 
 def test_collapsed_weights_are_not_trustworthy() -> None:
     assert LogZ(3.0).trustworthy
-    assert LogZ(3.0, 0.01, "stochastic_lower", ess=90.0, num_chains=100).trustworthy
-    assert not LogZ(3.0, 0.01, "stochastic_lower", ess=2.0, num_chains=100).trustworthy
+    assert LogZ(3.0, 0.01, "lower", ess=90.0, num_chains=100).trustworthy
+    assert not LogZ(3.0, 0.01, "lower", ess=2.0, num_chains=100).trustworthy
 
 
 def test_scaled_prior_is_normalized_by_one_number() -> None:

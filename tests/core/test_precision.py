@@ -10,8 +10,9 @@ from torch.distributions import Distribution, Independent, Normal
 from unibound import Directed, Inference, JointBound, UsageError
 from unibound.distributions import Bits
 from unibound.runs.precision import mix_precision
+from unibound.testing.listing import gradients, parameter_groups, scatter
 from unibound.testing.networks import BitGenerator
-from unibound.testing.worlds import Rates, gradients, parameter_groups, scatter
+from unibound.testing.priors import Rates
 
 
 class Wide(Inference):

@@ -8,7 +8,7 @@ from torch import Tensor
 from unibound.evaluation.evaluate import Evaluation, evaluate
 from unibound.runs.watch import Watched, watch
 from unibound.testing import World
-from unibound.testing.worlds import Rates, Table
+from unibound.testing.priors import Rates, Table
 
 CHAIN = {"reconstruction", "code_free_energy", "chain_free_energy", "chain_moved"}
 

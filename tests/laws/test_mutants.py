@@ -235,7 +235,7 @@ def test_a_check_that_lets_all_pass_is_found_out() -> None:
 
     laws = failed(Careless)
     assert set(laws) == {"check_refuses_what_cannot_work"}
-    assert "reparameterized samples of Bits" in laws["check_refuses_what_cannot_work"]
+    assert "Bits has no reparameterized draws" in laws["check_refuses_what_cannot_work"]
 
 
 def test_what_cannot_be_made_or_run_says_why() -> None:

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from torch import Tensor
 
-from unibound import EnergyPrior
+from unibound import EnergyPrior, Side
+from unibound.testing.listing import all_bits
 from unibound.testing.strategies import rbm_parameters
-from unibound.testing.worlds import all_bits
 
 rbm = pytest.importorskip("unibound_plugins.priors.rbm")
 exact = pytest.importorskip("unibound_plugins.partition.exact")
@@ -165,5 +165,5 @@ def test_ais_agrees_with_exact() -> None:
     log_z = ais.AIS(num_chains=500, num_temperatures=300).fit(tiny()).log_z
     truth = exact.Exact().fit(tiny()).log_z
     assert abs(log_z.value - truth.value) < 5 * log_z.stderr
-    assert log_z.side == "stochastic_lower"
+    assert log_z.side == Side.LOWER
     assert 1 <= log_z.ess <= 500

@@ -1,7 +1,7 @@
 """Wrong priors, likelihoods and partition estimators fail their exams by the right law."""
 
 import math
-from typing import ClassVar, Literal
+from typing import Literal
 
 import attrs
 import pytest
@@ -11,8 +11,10 @@ from torch.distributions import Distribution
 
 from unibound import EnergyPrior, Likelihood, LogZ, NormalizedPrior, PartitionEstimator, ScaledPrior
 from unibound.distributions import Bits
+from unibound.support import boolean
 from unibound.testing import examine_likelihood, examine_partition_estimator, examine_prior
-from unibound.testing.worlds import Rates, Table, number
+from unibound.testing.listing import number
+from unibound.testing.priors import Rates, Table
 from unibound.weights import log_mean_exp
 
 
@@ -82,8 +84,8 @@ class Backwards(Table):
     [
         (NoNegativePhase, "gradient_is_that_of_log_p"),
         (NegativePhaseTwice, "gradient_is_that_of_log_p"),
-        (HeatedGibbs, "gibbs_leaves_p_beta_invariant"),
-        (FrozenGibbs, "gibbs_leaves_p_beta_invariant"),
+        (HeatedGibbs, "moves_leave_p_beta_invariant"),
+        (FrozenGibbs, "moves_leave_p_beta_invariant"),
         (ForgottenUnits, "base_is_known"),
         (WeighedAfterMoving, "annealed_weight_is_a_ratio_of_z"),
         (ChainsLeftBehind, "chains_advance"),
@@ -108,7 +110,7 @@ class Annealing(PartitionEstimator):
 
     num_chains: int = 100
     num_temperatures: int = 100
-    side: Literal["equal", "stochastic_lower", "stochastic_upper"] = "stochastic_lower"
+    side: Literal["equal", "lower", "upper"] = "lower"
     error: float = 1.0
     shift: float = 0.0
 
@@ -127,7 +129,7 @@ def test_annealing_passes() -> None:
     ("settings", "law"),
     [
         ({"side": "equal"}, "log_z_is_within_its_error"),
-        ({"side": "stochastic_upper"}, "side_is_honest"),
+        ({"side": "upper"}, "side_is_honest"),
         ({"error": 0.2}, "error_bar_is_honest"),
         ({"error": 5.0}, "error_bar_is_honest"),
         ({"shift": math.log(2)}, "log_z_is_within_its_error"),
@@ -145,10 +147,10 @@ class HalfBits(Bits):
 
 @attrs.frozen
 class Half(Likelihood):
-    support: ClassVar[Literal["bits"]] = "bits"
+    support = boolean
 
-    def __call__(self, outputs: Tensor, event_dims: int) -> Distribution:
-        return HalfBits(outputs.squeeze(-event_dims - 1), event_dims)
+    def __call__(self, outputs: Tensor, event_shape: tuple[int, ...]) -> Distribution:
+        return HalfBits(outputs, len(event_shape))
 
 
 def test_wrong_likelihood_dies() -> None:

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from unibound import Estimate, Estimator, JointBound, UsageError, registries
 from unibound.testing import World, expected_bound, expected_gradient, variance
+from unibound.testing.priors import Rates, Table
 from unibound.testing.strategies import log_weights
-from unibound.testing.worlds import Rates, Table
 from unibound.weights import log_mean_exp, vimco_signal
 
 vimco = pytest.importorskip("unibound_plugins.estimators.vimco")

@@ -11,8 +11,8 @@ from torch.distributions import MultivariateNormal
 from unibound import Estimate, Estimator, JointBound
 from unibound.testing import World, examine_prior, rehearse
 from unibound.testing.networks import LinearGenerator
+from unibound.testing.priors import Bell, Rates, Table
 from unibound.testing.strategies import worlds
-from unibound.testing.worlds import Bell, Rates, Table
 from unibound.weights import log_mean_exp
 
 

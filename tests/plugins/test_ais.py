@@ -15,7 +15,8 @@ from unibound_plugins.priors.rbm import RBM
 
 from unibound import LogZ, UsageError, registries
 from unibound.partition import annealing, enumeration, schedules
-from unibound.testing.worlds import Rates, scatter
+from unibound.testing.listing import scatter
+from unibound.testing.priors import Rates
 from unibound.weights import log_mean_exp
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "11_ais_trajectories.json").read_text())
@@ -65,7 +66,7 @@ def test_log_z_within_its_error_whatever_the_schedule(schedule: str):
     rbm = random_rbm(0)
     log_z = AIS(num_chains=300, num_temperatures=150, schedule=schedule).fit(rbm).log_z
     assert log_z is not None
-    assert log_z.side == "stochastic_lower"
+    assert log_z.side == "lower"
     assert abs(log_z.value - enumeration.log_sum(rbm)) < 4.75 * log_z.stderr
     assert log_z.trustworthy
 
@@ -199,9 +200,9 @@ def test_collapsed_weights_are_not_trusted():
 
 
 def test_fewer_than_5_percent_of_the_chains():
-    assert LogZ(1.0, 0.1, "stochastic_lower", ess=5.0, num_chains=100).trustworthy
-    assert not LogZ(1.0, 0.1, "stochastic_lower", ess=4.9, num_chains=100).trustworthy
-    assert not LogZ(1.0, 0.1, "stochastic_lower", ess=math.nan, num_chains=100).trustworthy
+    assert LogZ(1.0, 0.1, "lower", ess=5.0, num_chains=100).trustworthy
+    assert not LogZ(1.0, 0.1, "lower", ess=4.9, num_chains=100).trustworthy
+    assert not LogZ(1.0, 0.1, "lower", ess=math.nan, num_chains=100).trustworthy
 
 
 @pytest.mark.parametrize(

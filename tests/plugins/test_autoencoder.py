@@ -13,7 +13,7 @@ from unibound_plugins.priors.rbm import RBM
 
 from unibound import UsageError, registries
 from unibound.testing import World
-from unibound.testing.worlds import Table
+from unibound.testing.priors import Table
 
 GOLDEN = json.loads((Path(__file__).parent.parent / "golden" / "18_scalar_numerics.json").read_text())
 SOFT = next(item for item in GOLDEN["items"] if item["name"] == "soft_binarize")

@@ -16,7 +16,8 @@ from unibound.distributions import Bits
 from unibound.runs.train import Training
 from unibound.settings.records import Choice, Optimizer, Stage
 from unibound.testing import World
-from unibound.testing.worlds import Table, all_bits, scatter
+from unibound.testing.listing import all_bits, scatter
+from unibound.testing.priors import Table
 
 GOLDEN = json.loads((Path(__file__).parent.parent / "golden" / "09_cd_telescoping.json").read_text())
 TOLERANCE = 1e-9
@@ -103,7 +104,7 @@ def test_golden_telescoping(item):
     assert (free[0] + z_zk).item() == pytest.approx(expected["log_ratio_zend"], abs=1e-10, rel=1e-10)
     if "log_ratio_xend" in expected:
         steps = len(xs) - 1
-        prior.gibbs = lambda tau, k: xs[-1:] if k == steps else pytest.fail("another number of steps")
+        prior.gibbs = lambda tau, k, beta: xs[-1:] if k == steps else pytest.fail("another number of steps")
         surrogate = CD(steps=steps)(plain(prior), xs[:1]).surrogate.item()
         assert surrogate == pytest.approx(expected["log_ratio_xend"], abs=1e-10, rel=1e-10)
 
@@ -112,7 +113,7 @@ def test_golden_telescoping(item):
 def test_log_ratio_of_any_chain_telescopes_to_the_surrogate(steps):
     prior = machine(4, 3, seed=steps)
     xs, hs = ((torch.rand(steps + 1, size) < 0.5).double() for size in (4, 3))
-    prior.gibbs = lambda tau, k: xs[-1:]
+    prior.gibbs = lambda tau, k, beta: xs[-1:]
     close(chain_ratio(prior, xs, hs), CD(steps=steps)(plain(prior), xs[:1]).surrogate[0])
 
 
@@ -133,7 +134,7 @@ def test_expected_gradient_is_the_textbook_one(steps):
     ends = transition(prior, states).matrix_power(steps)[(x @ torch.tensor([1.0, 2, 4]).double()).long()].detach()
     expected = torch.zeros(11).double()
     for number, end in enumerate(states):  # every datum of the batch ends in this state
-        prior.gibbs = lambda tau, k, end=end: end.expand_as(tau)
+        prior.gibbs = lambda tau, k, beta, end=end: end.expand_as(tau)
         surrogate = CD(steps=steps)(plain(prior), x).surrogate
         expected = expected - flat_gradient((ends[:, number] * surrogate).mean(), prior)
     close(expected, textbook(prior, x).mean(0) - (ends @ textbook(prior, states)).mean(0))

@@ -8,7 +8,7 @@ from unibound_plugins.priors.rbm import RBM
 
 from unibound import JointBound, UsageError
 from unibound.testing import World, expected_gradient, rehearse
-from unibound.testing.worlds import gradients
+from unibound.testing.listing import gradients
 
 TOLERANCE = 1e-9
 

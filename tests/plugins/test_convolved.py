@@ -11,7 +11,7 @@ from unibound_plugins.priors.convolved import Convolved
 
 from unibound import Inference, UsageError
 from unibound.distributions import Bits
-from unibound.testing.worlds import all_bits, scatter
+from unibound.testing.listing import all_bits, scatter
 
 X = all_bits((3,))[torch.tensor([1, 1, 4, 6, 7])]
 

@@ -14,7 +14,7 @@ from unibound_plugins.priors.rbm import RBM
 from unibound import Directed, Inference, JointBound, UsageError, registries
 from unibound.distributions import Bits, pairwise_log_prob
 from unibound.testing import World, expected_bound, expected_gradient
-from unibound.testing.worlds import all_bits, gradients, parameter_groups, scatter
+from unibound.testing.listing import all_bits, gradients, parameter_groups, scatter
 
 TOLERANCE = 1e-9
 LIKELIHOODS = registries()["likelihood"]
@@ -167,7 +167,7 @@ def test_corruptions_are_what_they_say(kind, rates):
     posterior = Corruption(kind, 0.35, 1)(x)
     close(posterior.mean, torch.tensor([rates], dtype=torch.float64))
     close(posterior.log_prob(all_bits((2,))).exp().sum(), torch.tensor(1.0).double())
-    with pytest.raises(UsageError, match=f"denoising by {kind} needs data of zeros and ones"):
+    with pytest.raises(UsageError, match=f"denoising by {kind} is over bits, but the data hold 0.5; binarize them"):
         Corruption(kind, 0.35, 1)(x / 2)
 
 
@@ -201,7 +201,7 @@ def test_walkback_stays_where_nothing_is_corrupted():
 def test_refuses_what_cannot_work():
     with pytest.raises(UsageError, match="level must be below 1"):
         Denoising(level=1.0)
-    with pytest.raises(UsageError, match=r"tau of reals.*use prior convolved, and posterior gaussian"):
+    with pytest.raises(
+        UsageError, match=r"tau, by gaussian, is over reals, but the prior is over bits; use prior convolved"
+    ):
         Denoising(corruption="gaussian", level=1.5).build(RBM((3,)), BITS, BITS, torch.zeros(3))
-    with pytest.raises(UsageError, match="tau of bits"):
-        Denoising().build(Convolved((3,)), BITS, REALS, torch.zeros(3))

@@ -14,8 +14,9 @@ from unibound import UsageError
 from unibound.partition import enumeration
 from unibound.runs.build import build
 from unibound.settings import sources
+from unibound.testing.listing import all_bits
+from unibound.testing.priors import Rates
 from unibound.testing.verdict import chi_square
-from unibound.testing.worlds import Rates, all_bits
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "01_rbm_logz.json").read_text())
 

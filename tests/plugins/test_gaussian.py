@@ -8,7 +8,7 @@ from unibound_plugins.estimators.sgvb import SGVB
 from unibound_plugins.priors.gaussian import Gaussian
 
 from unibound.testing import World, examine_prior, expected_bound
-from unibound.testing.worlds import scatter
+from unibound.testing.listing import scatter
 
 COVARIANCES = ("fixed", "diagonal", "full")
 

@@ -13,7 +13,7 @@ from unibound import UsageError, registries
 from unibound.distributions import PointMass
 from unibound.evaluation.evaluate import evaluate, normalize
 from unibound.runs.pictures import reconstructions, samples
-from unibound.testing.worlds import all_bits, scatter
+from unibound.testing.listing import all_bits, scatter
 
 LIKELIHOODS = registries()["likelihood"]
 BITS, REALS = LIKELIHOODS["bernoulli"](), LIKELIHOODS["gaussian"]()
@@ -33,7 +33,9 @@ def test_its_nll_is_that_of_the_rbm(num_particles):
     exact = (free + (-free).logsumexp(0))[3:9].mean().item()
     assert result.nll == pytest.approx(exact, abs=1e-9)
     assert result.ess == pytest.approx(num_particles)
-    assert result.side == "upper"
+    assert (result.side, result.gap) == ("equal", 0.0)
+    assert result.interval.two_sided
+    assert result.interval.given == ()
 
 
 def test_every_particle_has_the_weight_of_the_datum():

@@ -11,7 +11,7 @@ from unibound_plugins.priors.bernoulli import Bernoulli
 
 from unibound import Inference, JointBound, UsageError
 from unibound.testing import World
-from unibound.testing.worlds import gradients, tuples
+from unibound.testing.listing import gradients, tuples
 from unibound.weights import log_mean_exp, resampled
 
 TOLERANCE = 1e-9

@@ -37,7 +37,7 @@ def outputs(*shape):
 def test_log_prob_is_that_of_scipy(likelihood):
     out = outputs(4, 2, 3, 5)  # two outputs for each element of an event of 3 x 5
     x = 4 * torch.randn(6, 4, 3, 5, dtype=torch.float64)
-    distribution = likelihood(out, 2)
+    distribution = likelihood(out, tuple(out.shape[-2:]))
     assert distribution.batch_shape == (4,)
     assert distribution.event_shape == (3, 5)
     location, scale = out[:, 0], 1e-3 + softplus(out[:, 1])
@@ -48,7 +48,7 @@ def test_log_prob_is_that_of_scipy(likelihood):
 def test_draws_are_distributed_as_they_should_and_carry_gradients(likelihood):
     torch.manual_seed(0)
     out = torch.tensor([[0.7], [-0.4]], dtype=torch.float64, requires_grad=True)  # [2, 1]
-    distribution = likelihood(out, 1)
+    distribution = likelihood(out, (1,))
     assert distribution.has_rsample
     draws = distribution.rsample((20_000,))
     assert draws.shape == (20_000, 1)
@@ -60,7 +60,7 @@ def test_draws_are_distributed_as_they_should_and_carry_gradients(likelihood):
 
 
 def test_moments(likelihood):
-    distribution = likelihood(outputs(2, 3), 1)
+    distribution = likelihood(outputs(2, 3), (3,))
     scale = 1e-3 + softplus(outputs(2, 3)[1])
     torch.testing.assert_close(distribution.mean, outputs(2, 3)[0])
     torch.testing.assert_close(distribution.stddev, scale * SCIPY[likelihood].std())
@@ -69,7 +69,7 @@ def test_moments(likelihood):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_finite_far_out(likelihood, dtype):
     out = torch.tensor([[0.0], [-40.0]], dtype=dtype, requires_grad=True)  # the smallest scale
-    value = likelihood(out, 1).log_prob(torch.tensor([[-1e4], [0.0], [1e4]], dtype=dtype))
+    value = likelihood(out, (1,)).log_prob(torch.tensor([[-1e4], [0.0], [1e4]], dtype=dtype))
     assert value.isfinite().all()
     assert torch.autograd.grad(value.sum(), out)[0].isfinite().all()
 

@@ -24,7 +24,7 @@ def build(x_shape: tuple[int, ...], likelihood=BITS, **settings) -> JointBound:
     torch.manual_seed(0)
     model = ResNet(**{"num_latents": 7} | settings)
     mean = torch.linspace(0.1, 0.9, torch.Size(x_shape).numel()).view(x_shape)
-    return model.build(Bernoulli(model.latent_shape(x_shape)), likelihood, BITS, mean)
+    return model.build(Bernoulli(model.prior_shape(x_shape)), likelihood, BITS, mean)
 
 
 def images(count: int, x_shape: tuple[int, ...]) -> Tensor:
@@ -43,11 +43,9 @@ def test_shapes(x_shape, likelihood):
         assert (conditional.batch_shape, conditional.event_shape) == (leading, x_shape)
 
 
-def test_many_dimensional_latents():
-    joint = ResNet(maps=(3,)).build(Bernoulli((2, 3)), BITS, BITS, torch.zeros(4, 4))
-    particles = joint.particles(images(5, (4, 4)), 2)
-    assert particles.tau.shape == (2, 5, 2, 3)
-    assert particles.log_p.shape == (2, 5)
+def test_a_prior_of_another_shape_is_refused():
+    with pytest.raises(UsageError, match=r"latents of shape \[200\], but its prior events of shape \[2, 3\]"):
+        ResNet(maps=(3,)).build(Bernoulli((2, 3)), BITS, BITS, torch.zeros(4, 4))
 
 
 def test_stages_are_those_of_the_paper():

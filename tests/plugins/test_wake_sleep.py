@@ -7,7 +7,7 @@ from unibound_plugins.priors.rbm import RBM
 
 from unibound import JointBound
 from unibound.testing import World, expected_bound, expected_gradient, rehearse
-from unibound.testing.worlds import gradients
+from unibound.testing.listing import gradients
 
 TOLERANCE = 1e-9
 WORLDS = {"bits": lambda: World.of_bits(4), "rbm": lambda: World.of_bits(5, RBM((2,), num_hidden=3))}

@@ -10,11 +10,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from unibound.cli.console import bar, finite
+from unibound.cli.console import bar
 from unibound.errors import UniboundError, UsageError
 from unibound.evaluation.certify import Certificate, certify_joint
 from unibound.evaluation.certify import certify as certify_prior
 from unibound.evaluation.certify.rbm_file import read_data, read_rbm
+from unibound.runs.result import finite
 from unibound.runs.run import Run
 
 
@@ -60,7 +61,7 @@ def certify(
 def certificate(certificate: Certificate, *, as_json: bool) -> None:
     """Print a certificate, or a refusal."""
     if as_json:
-        print(json.dumps(finite(attrs.asdict(certificate))))
+        print(json.dumps(finite(as_document(certificate))))
         return
     out = Console()
     table = Table(box=None, pad_edge=False)
@@ -69,8 +70,7 @@ def certificate(certificate: Certificate, *, as_json: bool) -> None:
     for row in certificate.evidence:
         worth = "proof" if row.proof else "check"
         stderr = "" if row.stderr is None else f"{row.stderr:.2f}"
-        errs = "no" if row.errs == "exact" else row.errs
-        table.add_row(row.name, f"{row.value:.2f}", stderr, row.of, errs, worth, row.note)
+        table.add_row(row.name, f"{row.value:.2f}", stderr, row.of, row.side.errs, worth, row.note)
     out.print(table)
     if certificate.verdict == "refused":
         out.print("[bold]refused[/bold]: no likelihood can be given")
@@ -78,8 +78,8 @@ def certificate(certificate: Certificate, *, as_json: bool) -> None:
         low, high = certificate.log_z_low, certificate.log_z_high
         out.print("[bold]certified[/bold]", highlight=False)
         out.print(f"log Z {certificate.log_z:.2f}, with 95% confidence in [{low:.2f}, {high:.2f}] nats")
-        ends = [end if end is None else f"{end:.2f}" for end in (certificate.test_ll_low, certificate.test_ll_high)]
-        where = f"at least {ends[0]}" if ends[1] is None else f"in [{ends[0]}, {ends[1]}]"
+        low, high = certificate.test_ll_low, certificate.test_ll_high
+        where = f"at least {low:.2f}" if high is None else f"in [{low:.2f}, {high:.2f}]"
         out.print(
             f"mean log-likelihood of these {certificate.num_data} data {certificate.test_ll:.2f}, with 95% confidence "
             f"{where} nats; other data like these: ± {certificate.test_ll_stderr or math.nan:.2f} more"
@@ -87,3 +87,11 @@ def certificate(certificate: Certificate, *, as_json: bool) -> None:
     for reason in certificate.reasons:
         out.print(f"  {reason}", highlight=False, markup=False)
     out.print(f"  {certificate.seconds:.1f} s", highlight=False)
+
+
+def as_document(found: Certificate) -> dict[str, Any]:
+    """A certificate as plain values; the ends of intervals by names of their own."""
+    document = attrs.asdict(found)
+    del document["log_z_interval"], document["test_ll_interval"]
+    ends = {name: getattr(found, name) for name in ("log_z_low", "log_z_high", "test_ll_low", "test_ll_high")}
+    return document | ends

@@ -1,15 +1,12 @@
 """What a person, or a program, is shown of a run: a live progress bar, then one table or one JSON document."""
 
 import json
-import math
 import shlex
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -19,11 +16,9 @@ from rich.table import Table
 
 from unibound.cli import mirror
 from unibound.errors import UsageError
-from unibound.evaluation.evaluate import Evaluation
-from unibound.partition.log_z import NormalizedPrior
-from unibound.runs.files import write_text
-from unibound.runs.result import as_document, rows
-from unibound.runs.run import EVALUATION, Progress, Run
+from unibound.runs.result import Result
+from unibound.runs.run import Progress, Run
+from unibound.runs.train import untrained
 from unibound.settings.records import Settings
 
 stderr = Console(stderr=True)
@@ -40,30 +35,34 @@ def train(run: Run, *, resume: bool, as_json: bool, tensorboard: bool = False) -
 
     A run that is finished already is only printed again. With `tensorboard`, its metrics are mirrored there.
     """
-    finished = run.path / EVALUATION
-    if resume and finished.exists():
-        document = json.loads(finished.read_text()) | {"run_dir": str(run.path)}
-    else:
+    result = Result.read(run.path) if resume else None
+    if result is None:
         epochs = run.train(resume=resume)
         if tensorboard:
             epochs = mirror.mirrored(run.path, epochs)
+        if run.prepared:
+            _say(f"data: {run.prepared}", always=True)
+        if groups := ", ".join(untrained(run.joint, run.settings.stages)):
+            _say(
+                f"{groups}: no stage trains it, its weights stay as they are drawn; name a stage that does", always=True
+            )
         try:
-            document = _train(run, epochs)
+            result = run.finish(_train(run, epochs), bar)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 f"interrupted; go on with `unibound run --resume {shlex.quote(str(run.path))}`"
             ) from None
-        write_text(finished, json.dumps(document, indent=2) + "\n")
-    _print(document, as_json)
-    if not document["log_z_trustworthy"]:
-        stderr.print(f"unibound: {document['conclusion']}", highlight=False, soft_wrap=True)
+    _print(result, as_json)
+    if not result.log_z_trustworthy:
+        stderr.print(f"unibound: {result.conclusion}", highlight=False, soft_wrap=True)
 
 
-def _train(run: Run, epochs: Iterator[Progress]) -> dict[str, Any]:
+def _train(run: Run, epochs: Iterator[Progress]) -> float:
+    """Train to the end, and say how far it is; the seconds it took."""
     stages, total, seconds = run.settings.stages, run.total_epochs, 0.0
     _say(f"{total} epochs into {run.path}")
-    with _bar() as bar:
-        task = bar.add_task("training", total=total, text="")
+    with _bar() as shown:
+        task = shown.add_task("training", total=total, text="")
         for progress in epochs:
             text = "" if progress.bound is None else f"log p(x) >= {progress.bound:.2f} nats"
             if progress.valid_nll is not None:
@@ -71,28 +70,12 @@ def _train(run: Run, epochs: Iterator[Progress]) -> dict[str, Any]:
             if progress.log_z is not None and not progress.log_z.trustworthy:
                 text += " (log Z untrustworthy)"
             name = stages[progress.epoch.stage].estimator.name
-            bar.update(task, completed=progress.done, text=text, description=name)
+            shown.update(task, completed=progress.done, text=text, description=name)
             seconds = progress.seconds
             if run.looks_after(progress.done):
                 left = seconds / progress.done * (total - progress.done)
                 _say(f"{name}, epoch {progress.done} of {total}: {text}; {seconds:.0f} s, about {left:.0f} s left")
-    start = time.perf_counter()
-    run.draw()
-    normalized = run.normalize()
-    test = _evaluate(run, "test", normalized)
-    # A sample of the training set of the size of the test set: enough to see overfitting.
-    train_nll = _evaluate(run, "train", normalized, limit=len(run.splits.test)).nll
-    seconds += time.perf_counter() - start
-    return as_document(run, test) | {"train_nll": train_nll, "seconds": seconds}
-
-
-def _evaluate(run: Run, split: str, normalized: NormalizedPrior | None, *, limit: int | None = None) -> Evaluation:
-    total = len(getattr(run.splits, split)[:limit])
-    _say(f"evaluating {split}: {total} data")
-    with _bar(passing=True) as bar:
-        task = bar.add_task(f"evaluating {split}", total=total, text="")
-        options = {"limit": limit, "on_progress": lambda done: bar.advance(task, done)}
-        return run.evaluate(split, normalized=normalized, **options)
+    return seconds
 
 
 def _bar(*, passing: bool = False) -> ProgressBar:
@@ -107,9 +90,9 @@ def _bar(*, passing: bool = False) -> ProgressBar:
     return ProgressBar(*columns, console=stderr, transient=passing, disable=not stderr.is_terminal)
 
 
-def _say(text: str) -> None:
-    """A line for whoever reads a log while it grows; a terminal has the bar."""
-    if not stderr.is_terminal:
+def _say(text: str, *, always: bool = False) -> None:
+    """A line for whoever reads a log while it grows; a terminal has the bar, and shows only what is said always."""
+    if always or not stderr.is_terminal:
         print(text, file=sys.stderr, flush=True)
 
 
@@ -121,29 +104,20 @@ def require_split(split: str) -> None:
 
 @contextmanager
 def bar(text: str, total: int | None) -> Iterator[Callable[[int], object]]:
-    """A progress bar on stderr; what it yields advances it."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with ProgressBar(*columns, console=stderr, transient=True) as progress:
-        task = progress.add_task(text, total=total)
-        yield lambda done: progress.advance(task, done)
+    """A progress bar on stderr, or a line in a log; what it yields advances it."""
+    _say(text if total is None else f"{text}: {total} data")
+    with _bar(passing=True) as shown:
+        task = shown.add_task(text, total=total, text="")
+        yield lambda done: shown.advance(task, done)
 
 
-def finite(value: Any) -> Any:
-    """The same with None for what JSON cannot write: infinities and what is not a number."""
-    if isinstance(value, dict):
-        return {key: finite(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _print(document: dict[str, Any], as_json: bool) -> None:
+def _print(result: Result, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(document))
+        print(json.dumps(result.document))
         return
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(justify="right", style="bold")
     table.add_column()
-    for name, value in [*rows(document), ("run", document["run_dir"])]:
+    for name, value in [*result.rows, ("run", result.run_dir)]:
         table.add_row(name, escape(value))
     Console().print(table)

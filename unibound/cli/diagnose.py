@@ -7,9 +7,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from unibound.cli.console import finite, require_split
+from unibound.cli.console import require_split
 from unibound.evaluation.diagnose import diagnose as look_into
 from unibound.partition.log_z import HEAVY_TAIL
+from unibound.runs.result import finite
 from unibound.runs.run import Run
 
 

@@ -9,11 +9,11 @@ import attrs
 from rich.console import Console
 from rich.table import Table
 
-from unibound.cli.console import bar, finite
+from unibound.cli.console import bar
 from unibound.errors import UsageError
-from unibound.evaluation.evaluate import Evaluation
-from unibound.partition import LogZ, PartitionEstimator
-from unibound.runs.result import SIDES, as_document, numbers
+from unibound.evaluation.conclusion import Evaluation
+from unibound.partition import LogZ, PartitionEstimator, Sandwich
+from unibound.runs.result import Result, finite, numbers
 from unibound.runs.run import Run
 from unibound.settings.convert import choice
 
@@ -40,7 +40,7 @@ def evaluate(
     found = [attrs.evolve(one, seconds=one.seconds + more) for one, more in zip(found, seconds, strict=True)]
     results = dict(zip(partitions, found, strict=True))
     if as_json:
-        document = as_document(run, found[0])
+        document = Result.of(found[0], partition=next(iter(partitions)), run_dir=run.path).document
         estimates = documents(results)
         own = {"split": split, "of": found[0].of, "partition": estimates[0]["partition"], "estimates": estimates}
         print(json.dumps(finite(document | own)))
@@ -65,26 +65,24 @@ def documents(results: dict[str, Evaluation]) -> list[dict[str, Any]]:
     ]
 
 
-def log_z_document(log_z: LogZ | None) -> dict[str, Any] | None:
-    """A log Z as plain values, with its 95% interval."""
+def log_z_document(log_z: LogZ | Sandwich | None) -> dict[str, Any] | None:
+    """A log Z as plain values, with its 95% interval, and each side of one that has two."""
     if log_z is None:
         return None
-    low, high = log_z.interval
+    both = {one.side.value: log_z_document(one) for one in log_z.estimates} if isinstance(log_z, Sandwich) else {}
     return {
         "value": log_z.value,
         "stderr": log_z.stderr,
         "side": log_z.side,
         "of": "log Z",
-        "low": low,
-        "high": high,
-        "gap": log_z.gap,
+        "low": log_z.interval.low,
+        "high": log_z.interval.high,
         "heuristic": log_z.heuristic,
         "ess": log_z.ess,
         "num_chains": log_z.num_chains,
-        "tail": log_z.tail,
         "trustworthy": log_z.trustworthy,
         "trouble": log_z.trouble,
-        "opposite": log_z_document(log_z.opposite),
+        **({"tail": log_z.tail} if isinstance(log_z, LogZ) else {"gap": log_z.gap, **both}),
     }
 
 
@@ -96,9 +94,9 @@ def show(title: str, results: dict[str, Evaluation]) -> None:
         table.add_column(column, justify="left" if column in ("errs", "of") else "right")
     for name, result in results.items():
         log_z = result.log_z
-        for one in [] if log_z is None else [each for each in (log_z.opposite, log_z) if each is not None]:
+        for one in () if log_z is None else log_z.estimates:
             ess = "" if one.ess is None else f"{one.ess:.0f}/{one.num_chains}"
-            side = SIDES[one.side] + (", if mixed" if one.heuristic else "")
+            side = one.side.errs + (", if mixed" if one.heuristic else "")
             mark = "" if one.trustworthy else " (untrustworthy)"
             table.add_row(f"log Z, {name}{mark}", f"{one.value:.3f}", "", f"{one.stderr:.3f}", side, "log Z", ess, "")
         normalized = log_z is None and result.of == "log p"
@@ -108,7 +106,7 @@ def show(title: str, results: dict[str, Evaluation]) -> None:
             f"{result.nll:.3f}",
             f"{result.nll_stderr:.3f}",
             "" if result.nll_chains_stderr is None else f"{result.nll_chains_stderr:.3f}",
-            "high" if result.side == "upper" else "unknown",
+            result.side.errs,
             f"-{result.of}",
             f"{result.ess:.0f}/{result.num_particles}",
             f"{result.seconds:.1f}",

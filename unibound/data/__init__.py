@@ -1,7 +1,19 @@
 """Data sets by name and by file, their binarization, and the batches a run is trained on."""
 
-from unibound.data.binarization import Binarization, batches, binarize, sample_bits
+from unibound.data.binarization import Binarization, batches, binarize, fit, sample_bits, scale
 from unibound.data.files import File, is_path, read_npz
 from unibound.data.splits import DataSet, Splits
 
-__all__ = ["Binarization", "DataSet", "File", "Splits", "batches", "binarize", "is_path", "read_npz", "sample_bits"]
+__all__ = [
+    "Binarization",
+    "DataSet",
+    "File",
+    "Splits",
+    "batches",
+    "binarize",
+    "fit",
+    "is_path",
+    "read_npz",
+    "sample_bits",
+    "scale",
+]

@@ -1,4 +1,4 @@
-"""Grey levels as bits, once and for all or batch by batch, and the batches a run is trained on.
+"""From what data are made of to what a likelihood is over: levels as numbers from 0 to 1, and these as bits.
 
 Shapes: N data, B batch, *X one datum.
 """
@@ -10,8 +10,10 @@ import attrs
 import torch
 from torch import Tensor
 
+from unibound import support
 from unibound.data.splits import Splits
 from unibound.errors import UsageError
+from unibound.support import Constraint
 
 Binarization = Literal["threshold", "static", "dynamic", "none"]
 
@@ -42,26 +44,98 @@ def binarize(splits: Splits, how: Binarization) -> Splits:
     Bits stay what they are under all four.
 
     Args:
-        splits: values in [0, 1], on the CPU.
+        splits: bits, numbers from 0 to 1 or levels, on the CPU.
         how: one of the four.
 
     Raises:
-        UsageError: another word for `how`.
+        UsageError: another word for `how`; data that are no grey levels; bits that never vary.
 
     Source: dynamic binarization is that of R. Salakhutdinov and I. Murray (2008), On the quantitative
         analysis of deep belief networks, https://doi.org/10.1145/1390156.1390266.
     """
     if how not in get_args(Binarization):
         raise UsageError(f"unknown binarization {how!r}; choose one of {', '.join(get_args(Binarization))}")
-    if how == "none":
+    if how == "none" or support.same(splits.support, support.boolean):
         return splits
+    splits = scale(splits)
+    if not support.same(splits.support, support.unit_interval):
+        raise UsageError(
+            f"{splits.source} holds {support.describe(splits.support)}, which are no grey levels and no bits; choose a "
+            "likelihood of such values, or say in the file how many levels there are (an array levels)"
+        )
     bits = {}
     for seed, (name, x) in enumerate(splits.items(), STATIC_SEED):  # a seed per split, so none shifts another
         if how == "threshold":
             bits[name] = (x >= 0.5).to(x.dtype)
         elif how == "static" or name != "train":
             bits[name] = sample_bits(x, torch.Generator().manual_seed(seed))
-    return attrs.evolve(splits, **bits)
+    now = support.boolean if "train" in bits else splits.support
+    binarized = attrs.evolve(splits, **bits, support=now, levels=None if "train" in bits else splits.levels)
+    require_variation(binarized)
+    return binarized
+
+
+def scale(splits: Splits) -> Splits:
+    """Levels 0 .. n - 1 as numbers from 0 to 1; other data as they are."""
+    values = support.values(splits.support)
+    if values is None or values[0] != 0 or len(values) < 3:
+        return splits
+    scaled = {name: x / values[-1] for name, x in splits.items()}
+    return attrs.evolve(splits, **scaled, support=support.unit_interval, levels=len(values))
+
+
+def fit(splits: Splits, wanted: Constraint | None, how: Binarization | None, who: str) -> tuple[Splits, str]:
+    """Bring data to what a likelihood is over, where that is no more than grey levels scaled or binarized.
+
+    Args:
+        splits: as they were loaded.
+        wanted: what they are needed as; None takes them as they are.
+        how: how grey levels become bits; None is at one half where bits are needed, and nothing elsewhere.
+        who: what needs them, in words.
+    Returns:
+        The data, and what was done to them, in words; empty if nothing was.
+    Raises:
+        UsageError: data that cannot be brought there, a binarization of what need not be bits, or data that never vary.
+    """
+    require_variation(splits)
+    have, needs_bits = splits.support, wanted is not None and support.same(wanted, support.boolean)
+    if how not in (None, "none") and wanted is not None and not needs_bits:
+        raise UsageError(
+            f"binarization {how} makes bits, but {who} is over {support.describe(wanted)}; leave the binarization out"
+        )
+    if wanted is None or support.within(have, wanted):
+        return splits, ""
+    if needs_bits and how != "none":
+        words = {"threshold": "set to bits at one half", "static": "sampled once as bits", "dynamic": "sampled as bits"}
+        chosen: Binarization = how or "threshold"
+        return binarize(splits, chosen), f"{_grey(splits)} {words[chosen]}" + (" in each batch" * (chosen == "dynamic"))
+    if not needs_bits and not support.is_discrete(wanted):
+        scaled = scale(splits)
+        if scaled is not splits:
+            return scaled, f"{_grey(splits)} scaled to [0, 1]; bits per dimension are those of a level"
+        if support.is_discrete(have):
+            return (
+                splits,
+                f"{support.describe(have)} under a density: its likelihood compares with none of probabilities",
+            )
+    for name, x in splits.items():
+        support.require(wanted, x, f"{who}, for {name},")
+    return splits, ""
+
+
+def require_variation(splits: Splits) -> None:
+    """Raise UsageError for training data that are all one and the same: there is nothing to learn from them."""
+    x = splits.train
+    if len(x) > 1 and bool((x == x[0]).all()):
+        raise UsageError(
+            f"{splits.source}: all training data are the same; was a scale, or a threshold, chosen wrongly?"
+        )
+
+
+def _grey(splits: Splits) -> str:
+    values = support.values(splits.support)
+    count = splits.levels if values is None else len(values)
+    return "numbers from 0 to 1" if count is None else f"{count} grey levels"
 
 
 def batches(x: Tensor, batch_size: int, dynamic: bool = False) -> Iterator[Tensor]:

@@ -10,13 +10,13 @@ from pathlib import Path
 import attrs
 import numpy as np
 import torch
-from torch import Tensor
 
 from unibound.data.splits import DataSet, Splits
 from unibound.errors import UsageError
+from unibound.support import Constraint, integer_interval
 
 _KEYS = {name: (name, f"{name}_images") for name in ("train", "valid", "test")} | {
-    name: (name,) for name in ("n_pixels", "shape")
+    name: (name,) for name in ("n_pixels", "shape", "levels")
 }
 _NPZ_CURE = "write it with np.savez_compressed(file, train=..., valid=..., test=...)"
 
@@ -41,8 +41,9 @@ def is_path(text: str, data_sets: Mapping[str, type[DataSet]]) -> bool:
 def read_npz(path: Path, num_valid: int | None = None) -> Splits:
     """Read arrays `train`, `valid` and `test`, each [N, *X], from a numpy .npz file.
 
-    Numbers may be 0/1 of any type, floats in [0, 1], or uint8 grey levels, which are divided by 255 as
-    soon as one of them exceeds 1. Bits may be packed with `np.packbits(axis=1)`: a scalar `n_pixels`
+    Numbers are what they are, and no type scales them: bits, spins, floats, counts. Levels from 0 to n - 1 are such
+    where a scalar `levels` says so; uint8 arrays that reach into the upper half of their range are 256 grey levels.
+    Bits may be packed with `np.packbits(axis=1)`: a scalar `n_pixels`
     says so, and an optional `shape` the event shape. `train_images` and the like are read too. Without
     `valid`, the last part of train is split off.
 
@@ -68,14 +69,30 @@ def read_npz(path: Path, num_valid: int | None = None) -> Splits:
         if len(train) <= count:
             raise UsageError(f"{path}: train holds {len(train)}, too few to split off {count}; add an array 'valid'")
         splits |= {"train": train[:-count], "valid": train[-count:]}
-    # One scale for the whole file: a grey split may happen to hold no level above 1.
-    grey = any(x.dtype == np.uint8 and x.size and x.max() > 1 for x in splits.values())
-    tensors = {name: _to_unit(x, grey) for name, x in splits.items()}
-    return Splits(**tensors, source=str(path))
+    train, valid, test = (
+        torch.from_numpy(np.ascontiguousarray(splits[name], dtype=np.float32)) for name in ("train", "valid", "test")
+    )
+    if (levels := _levels(path, arrays, splits)) is None:
+        return Splits(train, valid, test, source=str(path))
+    return Splits(train, valid, test, source=str(path), support=levels)
+
+
+def _levels(path: Path, arrays: Mapping[str, np.ndarray], splits: Mapping[str, np.ndarray]) -> Constraint | None:
+    """The levels that a file declares, or that its bytes fill; None where the values have to speak for themselves."""
+    if "levels" in arrays:
+        levels = arrays["levels"]
+        if levels.shape != () or levels.dtype.kind not in "iu" or levels < 2:
+            raise UsageError(f"{path}: levels must be one whole number, at least 2; leave it out if data are no levels")
+        return integer_interval(0, int(levels) - 1)
+    # Bytes of a picture use their range. Counts, ratings and codes that happen to be kept in bytes do not.
+    pictures = (
+        all(x.dtype == np.uint8 for x in splits.values()) and max(x.max(initial=0) for x in splits.values()) > 127
+    )
+    return integer_interval(0, 255) if pictures else None
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read the arrays that matter, under the names train, valid, test, n_pixels and shape."""
+    """Read the arrays that matter, under the names train, valid, test, n_pixels, shape and levels."""
     if path.is_dir():
         raise UsageError(f"{path}: is a folder; name a .npz file in it, or a data set with `folder` set to it")
     try:
@@ -114,9 +131,3 @@ def _unpack(where: str, packed: np.ndarray, arrays: Mapping[str, np.ndarray]) ->
             f"{where}: an image of shape {shape.tolist()} has not {n_pixels} pixels; mend shape or n_pixels"
         )
     return np.unpackbits(packed, axis=1, count=int(n_pixels)).reshape(-1, *shape.tolist())
-
-
-def _to_unit(x: np.ndarray, grey: bool) -> Tensor:
-    """Make float32 of numbers, grey levels of a byte divided by 255."""
-    values = torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
-    return values.div_(255) if grey and x.dtype == np.uint8 else values

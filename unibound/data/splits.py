@@ -1,18 +1,20 @@
 """The three parts of a data set.
 
-Shapes: N data, *X one datum. Every value is in [0, 1], ink = 1, images upright.
+Shapes: N data, *X one datum. Images are upright, and ink is their greatest value.
 """
 
 import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import attrs
 import torch
 from torch import Tensor
 
+from unibound import support
 from unibound.errors import UsageError
+from unibound.support import Constraint
 
 
 def _float32(x: Tensor) -> Tensor:
@@ -24,19 +26,25 @@ class Splits:
     """The three parts of a data set, checked when they are put together.
 
     Args:
-        train: what the parameters see [N, *X], values in [0, 1]; kept as float32.
+        train: what the parameters see [N, *X]; kept as float32.
         valid: what choices are made on [N', *X].
         test: what is reported [N'', *X].
         source: the file they came from, for error messages.
+        support: what one element is made of; where it is left out, what all values together reveal.
+        levels: how many grey levels the numbers from 0 to 1 stand for, where they do.
 
     Raises:
-        UsageError: a split that is empty, not finite, outside [0, 1], or of another event shape.
+        UsageError: a split that is empty, not finite, of another event shape, or with values outside the support.
     """
 
     train: Tensor = attrs.field(converter=_float32)
     valid: Tensor = attrs.field(converter=_float32)
     test: Tensor = attrs.field(converter=_float32)
     source: str = attrs.field(default="data", kw_only=True)
+    support: Constraint = attrs.field(
+        default=attrs.Factory(lambda self: reveal([x for _, x in self.items()]), takes_self=True), kw_only=True
+    )
+    levels: int | None = attrs.field(default=None, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         for name, x in self.items():
@@ -53,11 +61,7 @@ class Splits:
             low, high = (bound.item() for bound in x.aminmax())  # one pass; both are NaN if any value is
             if not (math.isfinite(low) and math.isfinite(high)):
                 raise UsageError(f"{where} holds NaN or infinite values; replace or drop them")
-            if low < 0 or high > 1:
-                raise UsageError(
-                    f"{where} has values from {low:g} to {high:g}; they must be in [0, 1] "
-                    "(grey levels 0..255 are read from uint8 arrays)"
-                )
+            support.require(self.support, x, where)
 
     @property
     def event_shape(self) -> torch.Size:
@@ -74,6 +78,21 @@ class Splits:
     def items(self) -> Iterator[tuple[str, Tensor]]:
         """Yield the name and the tensor of each split, train first."""
         return ((name, getattr(self, name)) for name in ("train", "valid", "test"))
+
+
+def reveal(tensors: Sequence[Tensor]) -> Constraint:
+    """What values show themselves to be: bits, spins, numbers from 0 to 1, counts, or else reals."""
+    for one in (support.boolean, support.spin, support.unit_interval, support.nonnegative_integer):
+        if all(bool(one.check(x).all()) for x in tensors):
+            return one
+    return support.real
+
+
+def spread(x: Tensor, count: int | None) -> Tensor:
+    """At most `count` of x [N, ...], evenly spread: files are often sorted, and their first data no sample."""
+    if count is None or count >= len(x):
+        return x
+    return x[torch.arange(max(count, 1), device=x.device) * len(x) // max(count, 1)]
 
 
 class DataSet(ABC):

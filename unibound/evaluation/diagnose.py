@@ -80,7 +80,7 @@ def diagnose(
     in training mode, for one batch, with the persistent chains as they stand.
 
     Args:
-        joint: q and p; left in evaluation mode, its chains and gradients untouched.
+        joint: q and p; mode, chains and gradients are left as they are.
         estimator: whose gradient is looked at.
         x: data [N, *X].
         num_particles: particles per datum, at least 2.
@@ -97,9 +97,9 @@ def diagnose(
         raise UsageError(
             f"diagnose needs 2 data, 2 particles and 2 gradients at least, not {len(x)}, {num_particles}, {repeats}"
         )
-    joint.eval()
+    joint.check(x)
     ess, tail, gap, means = [], [], [], []
-    with torch.no_grad():
+    with torch.no_grad(), joint.evaluating():
         for batch in x.split(max(1, 50_000 // num_particles)):
             particles = joint.particles(batch, num_particles)
             log_w = particles.log_weights.double()  # [K, B]
@@ -108,8 +108,8 @@ def diagnose(
             halves = [log_w[: num_particles // 2], log_w[num_particles // 2 :]]
             gap.append(log_mean_exp(log_w) - torch.stack([log_mean_exp(half) for half in halves]).mean(0))
             means.append(particles.tau.double().mean(0).flatten(1))  # [B, Z]
+        noise = _noise(joint, x, num_particles)
     gaps, mean = torch.cat(gap), torch.cat(means)
-    noise = _noise(joint, x, num_particles)
     return Diagnosis(
         ess=torch.cat(ess),
         tail=torch.cat(tail),
@@ -173,7 +173,6 @@ def _gradients(joint: JointBound, estimator: Estimator, x: Tensor) -> dict[str, 
     return {group: torch.cat(parts) for group, parts in found.items() if parts}
 
 
-@torch.no_grad()
 def _noise(joint: JointBound, x: Tensor, num_particles: int) -> Tensor:
     tau = joint.particles(x[:100], min(num_particles, LEAST)).tau.double()  # [K, B, *Z]
     return tau.var(0).flatten(1).mean(0) / num_particles

@@ -9,6 +9,11 @@ from torch import Tensor, nn
 from unibound.errors import UsageError
 from unibound.joint import JointBound
 
+MAX_MEMORY = 2**30
+"""Bytes of particles held at once, by default."""
+CACHED = 2**25
+"""Bytes of particles held at once on a CPU, whatever it has: past its caches they cost half as much again."""
+
 UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 

@@ -8,14 +8,14 @@ import math
 from collections.abc import Callable
 from itertools import pairwise
 
-import attrs
 import torch
 from torch import Tensor
 
+from unibound.claim import Side
 from unibound.energy import EnergyPrior
 from unibound.errors import UsageError
 from unibound.partition import enumeration
-from unibound.partition.log_z import LogZ, NormalizedPrior
+from unibound.partition.log_z import LogZ, NormalizedPrior, Sandwich
 from unibound.partition.schedules import Schedule
 from unibound.tails import pareto_tail_index
 from unibound.weights import effective_sample_size, log_mean_exp
@@ -24,7 +24,7 @@ CHAINS_AT_ONCE = 2000
 """Chains held in memory by `log_p_ann`."""
 
 MAX_BITS = 20
-"""Priors with at most 2^20 states are listed where an exact start is wanted."""
+"""Priors with at most 2^20 states are listed where an exact start, or log Z, is wanted."""
 
 
 def forward(
@@ -111,7 +111,7 @@ class RaisedPrior(NormalizedPrior):
         num_draws: latents per datum that an evaluation anneals.
     """
 
-    side = "stochastic_lower"
+    side = Side.LOWER
     of = "log p_ann"
     log_z = None
 
@@ -127,12 +127,12 @@ class RaisedPrior(NormalizedPrior):
 
 def lower_bound(prior: EnergyPrior, log_w: Tensor) -> LogZ:
     """What forward log-weights [M] say of log Z: E[value] <= log Z."""
-    return _log_z(prior, log_w, "stochastic_lower", heuristic=False)
+    return _log_z(prior, log_w, Side.LOWER, heuristic=False)
 
 
 def upper_bound(prior: EnergyPrior, log_w: Tensor, *, heuristic: bool) -> LogZ:
     """What reverse log-weights [M] say of log Z: E[value] >= log Z, for chains that began at exact draws."""
-    return _log_z(prior, log_w, "stochastic_upper", heuristic=heuristic)
+    return _log_z(prior, log_w, Side.UPPER, heuristic=heuristic)
 
 
 def sandwich(
@@ -142,8 +142,8 @@ def sandwich(
     steps: int,
     tau: Tensor | None = None,
     on_progress: Callable[[int], object] = lambda done: None,
-) -> tuple[LogZ, Tensor]:
-    """log Z from both sides: the upper estimate with the lower as its opposite, and where the forward chains ended.
+) -> tuple[Sandwich, Tensor]:
+    """log Z from both sides, and where the forward chains ended.
 
     Args:
         prior: what is annealed, its base distribution fitted.
@@ -157,7 +157,7 @@ def sandwich(
     lower = lower_bound(prior, log_w)
     start, heuristic = start_states(prior, num_chains, steps, tau)
     upper = upper_bound(prior, reverse(prior, start, schedule, on_progress), heuristic=heuristic)
-    return attrs.evolve(upper, opposite=lower), end
+    return Sandwich(lower, upper), end
 
 
 def start_states(prior: EnergyPrior, num_chains: int, steps: int, tau: Tensor | None = None) -> tuple[Tensor, bool]:
@@ -174,13 +174,13 @@ def start_states(prior: EnergyPrior, num_chains: int, steps: int, tau: Tensor | 
         States [M, *Z], and whether they are heuristic.
     """
     states = prior.enumeration()
-    if states.draw is not None and states.num_bits <= MAX_BITS:
+    if states is not None and states.draw is not None and states.num_bits <= MAX_BITS:
         return enumeration.draw(prior, num_chains), False
     if tau is None:
         start = prior.persistent(num_chains)
     else:  # in turn, from all over the data
         start = tau[torch.arange(num_chains, device=tau.device) * max(1, len(tau) // num_chains) % len(tau)]
-    return prior.gibbs(start.to(prior.chains), steps), True
+    return prior.move(start.to(prior.chains), steps), True
 
 
 def _sweep(
@@ -200,9 +200,9 @@ def _sweep(
     return tau, log_w
 
 
-def _log_z(prior: EnergyPrior, log_w: Tensor, side: str, *, heuristic: bool) -> LogZ:
+def _log_z(prior: EnergyPrior, log_w: Tensor, side: Side, *, heuristic: bool) -> LogZ:
     count = len(log_w)
-    sign = 1 if side == "stochastic_lower" else -1
+    sign = 1 if side is Side.LOWER else -1
     ess = effective_sample_size(log_w.unsqueeze(1)).item()
     # Delta method: the relative error of the mean weight is the absolute error of its log.
     relative_variance = max(count / ess - 1, 0.0) / (count - 1) if count > 1 else math.inf
@@ -210,9 +210,9 @@ def _log_z(prior: EnergyPrior, log_w: Tensor, side: str, *, heuristic: bool) -> 
     return LogZ(
         value=prior.base_log_z() + sign * log_mean_exp(log_w).item(),
         stderr=math.sqrt(relative_variance),
-        side="stochastic_lower" if sign > 0 else "stochastic_upper",
+        side=side,
         ess=ess,
         num_chains=count,
         tail=None if math.isnan(tail) else tail,
-        heuristic=heuristic,
+        heuristic=heuristic or not prior.moves_exactly,
     )

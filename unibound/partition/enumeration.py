@@ -8,6 +8,7 @@ from torch import Tensor
 
 from unibound.energy import EnergyPrior, Enumeration
 from unibound.errors import UsageError
+from unibound.support import describe
 
 CHUNK_BITS = 14
 """States held in memory at once, as a power of two."""
@@ -36,30 +37,34 @@ def draw(prior: EnergyPrior, count: int, chunk_bits: int = CHUNK_BITS) -> Tensor
     sums = _chunk_sums(states, device, chunk_bits)
     wanted = torch.multinomial(sums.softmax(0), count, replacement=True).bincount(minlength=len(sums))
     drawn = []
-    for bits, number in zip(_chunks(states, device, chunk_bits), wanted.tolist(), strict=True):
+    for digits, number in zip(_chunks(states, device, chunk_bits), wanted.tolist(), strict=True):
         if number:
-            chosen = torch.multinomial(states.log_f(bits).softmax(0), number, replacement=True)
-            drawn.append(states.draw(bits[chosen]))
+            chosen = torch.multinomial(states.log_f(digits).softmax(0), number, replacement=True)
+            drawn.append(states.draw(digits[chosen]))
     tau = torch.cat(drawn).to(prior.chains)
     return tau[torch.randperm(count, device=tau.device)]
 
 
 def _wide(prior: EnergyPrior) -> tuple[Enumeration, torch.device]:
     wide = copy.deepcopy(prior).double()
-    return wide.enumeration(), wide.chains.device
+    states = wide.enumeration()
+    if states is None:
+        name, over = type(prior).__name__, describe(prior.support)
+        raise UsageError(f"the states of {name} cannot be listed: it is over {over}; anneal it instead")
+    return states, wide.chains.device
 
 
 def _chunks(states: Enumeration, device: torch.device, chunk_bits: int) -> Iterator[Tensor]:
-    """Every state, as bits [2^chunk_bits, num_bits] at a time."""
-    low = min(states.num_bits, chunk_bits)
-    powers = torch.arange(states.num_bits, device=device)
-    for start in range(0, 1 << states.num_bits, 1 << low):
-        index = torch.arange(start, start + (1 << low), device=device)
-        yield (index.unsqueeze(1) >> powers & 1).double()
+    """Every state, as digits [N, num_digits], at most 2^chunk_bits at a time."""
+    places = states.base ** torch.arange(states.num_digits, device=device)
+    total, size = states.base**states.num_digits, 1 << chunk_bits
+    for start in range(0, total, size):
+        index = torch.arange(start, min(start + size, total), device=device)
+        yield (index.unsqueeze(1) // places % states.base).double()
 
 
 def _chunk_sums(states: Enumeration, device: torch.device, chunk_bits: int) -> Tensor:
-    sums = torch.stack([states.log_f(bits).logsumexp(0) for bits in _chunks(states, device, chunk_bits)])
+    sums = torch.stack([states.log_f(digits).logsumexp(0) for digits in _chunks(states, device, chunk_bits)])
     if not sums.isfinite().all():
         raise UsageError("the weights of the listed states are not finite: the prior's parameters overflowed")
     return sums

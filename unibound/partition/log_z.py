@@ -2,24 +2,17 @@
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any, Literal
+from typing import Any
 
 import attrs
 import torch
 from torch import Tensor
 
+from unibound.claim import NORMAL_95, Interval, Side
 from unibound.energy import EnergyPrior
 from unibound.errors import UsageError
 from unibound.prior import Prior
 
-StochasticSide = Literal["equal", "stochastic_lower", "stochastic_upper"]
-OPPOSITE: dict[StochasticSide, StochasticSide] = {
-    "equal": "equal",
-    "stochastic_lower": "stochastic_upper",
-    "stochastic_upper": "stochastic_lower",
-}
-
-NORMAL_95 = 1.959964
 LEAST_ESS = 0.05
 """Share of the chains that must carry an estimate."""
 HEAVY_TAIL = 0.7
@@ -31,85 +24,151 @@ LEAST_GAP, MAX_STDERRS = 0.2, 4.0
 the other."""
 
 
-def _log_z_or_none(value: Any) -> "LogZ | None":
-    return LogZ(**value) if isinstance(value, dict) else value
-
-
 @attrs.frozen
 class LogZ:
-    """A value for log Z, in nats.
+    """One estimate of log Z, in nats.
 
     Args:
         value: the estimate.
         stderr: its standard error; 0.0 where it is exact.
-        side: `equal` if exact; `stochastic_lower` if E[value] <= log Z, as for AIS, so that likelihoods
-            normalized by it are flattered; `stochastic_upper` for the reverse.
+        side: `equal` if exact; `lower` if E[value] <= log Z, as for AIS, so that likelihoods normalized by it are
+            flattered; `upper` for the reverse.
         ess: effective sample size of the weights behind it, out of `num_chains`; None where exact.
         num_chains: number of independent chains; None where exact.
         tail: Pareto tail index of those weights; None where exact, or where there are too few to say.
-        heuristic: whether the side holds only as far as a long Gibbs run reached the model.
-        opposite: an estimate that errs on the other side, where there is one.
-        tolerance: nats by which the two may disagree.
+        heuristic: whether the side holds only as far as chains reached the model, or moved as they should.
     """
 
     value: float
     stderr: float = 0.0
-    side: StochasticSide = "equal"
+    side: Side = attrs.field(default=Side.EQUAL, converter=Side)
     ess: float | None = None
     num_chains: int | None = None
     tail: float | None = None
     heuristic: bool = False
-    opposite: "LogZ | None" = attrs.field(default=None, converter=_log_z_or_none)
-    tolerance: float = TOLERANCE
 
     @property
-    def gap(self) -> float | None:
-        """The upper estimate less the lower, in nats; None where there is one side only."""
-        if self.opposite is None:
-            return None
-        return (self.value - self.opposite.value) * (1 if self.side == "stochastic_upper" else -1)
+    def estimates(self) -> "tuple[LogZ, ...]":
+        """The one-sided estimates behind it: itself."""
+        return (self,)
 
     @property
-    def interval(self) -> tuple[float, float]:
-        """Ends of a 95% interval by normal theory, around one side alone or from the lower to the upper.
+    def interval(self) -> Interval:
+        """A 95% interval by normal theory: 1.96 standard errors to either side, and a little more.
 
-        Each reaches 1.96 standard errors beyond its estimate, and one part in sqrt(ess) more, since the standard
-        error is an estimate itself.
+        That is one part in sqrt(ess), since the standard error is an estimate itself.
         """
-        sides = [self] if self.opposite is None else [self, self.opposite]
-        margins = [NORMAL_95 * side.stderr * (1 + (side.ess or math.inf) ** -0.5) for side in sides]
-        low = min(side.value - margin for side, margin in zip(sides, margins, strict=True))
-        high = max(side.value + margin for side, margin in zip(sides, margins, strict=True))
-        return low, high
+        margin = NORMAL_95 * self.stderr * (1 + (self.ess or math.inf) ** -0.5)
+        return Interval(self.value - margin, self.value + margin)
 
     @property
     def trouble(self) -> str | None:
         """Why the value is not to be believed, in words; None where nothing speaks against it."""
-        if self.ess is not None and self.num_chains is not None and not self.ess >= LEAST_ESS * self.num_chains:
+        if not math.isfinite(self.value):
+            return f"it is {self.value}"
+        if self.ess is None or self.num_chains is None:
+            return None
+        if not self.ess >= LEAST_ESS * self.num_chains:
             return f"{self.ess:.1f} of {self.num_chains} chains carry it; use more temperatures"
-        if self.tail is not None and self.tail > HEAVY_TAIL and self._uneven:
+        # Where most chains carry the estimate alike, the shape of their tail moves nothing.
+        if self.tail is not None and self.tail > HEAVY_TAIL and self.ess < 0.5 * self.num_chains:
             return (
                 f"its weights have Pareto tail index {self.tail:.2f}, above {HEAVY_TAIL}, so a few chains may yet "
                 "move it; use more temperatures"
             )
-        if self.disagreement is not None:
+        return None
+
+    @property
+    def trustworthy(self) -> bool:
+        """False where the weights collapsed (fewer than 5% of the chains carry them), or have too heavy a tail."""
+        return self.trouble is None
+
+
+@attrs.frozen
+class Sandwich:
+    """log Z from both sides, in nats. Its value is the upper one, by which likelihoods err low.
+
+    Args:
+        lower: an estimate that errs low, from chains that rise to the model.
+        upper: one that errs high, from chains that fall from it.
+        tolerance: nats by which the two may differ.
+    """
+
+    lower: LogZ
+    upper: LogZ
+    tolerance: float = TOLERANCE
+
+    @property
+    def value(self) -> float:
+        """The upper estimate."""
+        return self.upper.value
+
+    @property
+    def stderr(self) -> float:
+        """Standard error of the upper estimate."""
+        return self.upper.stderr
+
+    @property
+    def side(self) -> Side:
+        """That of the upper estimate."""
+        return self.upper.side
+
+    @property
+    def ess(self) -> float | None:
+        """Effective sample size behind the upper estimate."""
+        return self.upper.ess
+
+    @property
+    def num_chains(self) -> int | None:
+        """Chains behind the upper estimate."""
+        return self.upper.num_chains
+
+    @property
+    def heuristic(self) -> bool:
+        """Whether one of the sides takes it that chains reached the model, or moved as they should."""
+        return self.lower.heuristic or self.upper.heuristic
+
+    @property
+    def estimates(self) -> tuple[LogZ, ...]:
+        """The one-sided estimates behind it: the lower and the upper."""
+        return self.lower, self.upper
+
+    @property
+    def middle(self) -> float:
+        """One value between the two, each weighed by its precision."""
+        a, b = (1 / max(one.stderr, 1e-6) ** 2 for one in self.estimates)
+        return (a * self.lower.value + b * self.upper.value) / (a + b)
+
+    @property
+    def gap(self) -> float:
+        """The upper estimate less the lower."""
+        return self.upper.value - self.lower.value
+
+    @property
+    def interval(self) -> Interval:
+        """From the lower end of the 95% interval of the one to the upper end of the other's."""
+        lows, highs = zip(*((one.interval.low, one.interval.high) for one in self.estimates), strict=True)
+        return Interval(min(lows), max(highs))
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the value is not to be believed, in words; None where nothing speaks against it."""
+        if self.upper.trouble is None and self.disagreement is not None:
             return f"{self.disagreement}; use more temperatures, or a prior whose chains mix"
-        return self.opposite.trouble if self.opposite is not None else None
+        return self.upper.trouble or self.lower.trouble
 
     @property
     def disagreement(self) -> str | None:
-        """How forward and reverse annealing contradict each other, in words; None where they do not.
+        """How the two sides contradict each other, in words; None where they do not.
 
-        Each sees by its error bar only what its own chains met. A mode that forward chains miss and reverse chains
+        Each sees by its error bar only what its own chains met. A mode that rising chains miss and falling chains
         begin in shows as a gap of many standard errors, however few nats it is worth.
         """
-        if self.opposite is None or self.gap is None:
-            return None
-        ends = sorted([self.value, self.opposite.value])
-        apart = f"forward and reverse annealing put log Z at {ends[0]:.2f} and {ends[1]:.2f}" + (
+        low, high = sorted([self.lower.value, self.upper.value])
+        apart = f"forward and reverse annealing put log Z at {low:.2f} and {high:.2f}" + (
             ", the wrong way round" if self.gap < 0 else ""
         )
-        stderr = math.hypot(self.stderr, self.opposite.stderr)
+        stderr = math.hypot(self.upper.stderr, self.lower.stderr)
         if not abs(self.gap) <= self.tolerance:
             return f"{apart}: {abs(self.gap):.2f} nats apart, more than {self.tolerance:g}"
         if abs(self.gap) > max(LEAST_GAP, MAX_STDERRS * stderr):
@@ -117,21 +176,16 @@ class LogZ:
         return None
 
     @property
-    def _uneven(self) -> bool:
-        # Where most chains carry the estimate alike, the shape of their tail moves nothing.
-        return self.ess is not None and self.num_chains is not None and self.ess < 0.5 * self.num_chains
-
-    @property
     def trustworthy(self) -> bool:
-        """False where the weights collapsed (fewer than 5% of the chains carry them) or two sides disagree."""
+        """False where one side is not to be trusted, or the two disagree."""
         return self.trouble is None
 
 
 class NormalizedPrior(ABC):
     """log p(tau) for a prior whose log Z had to be estimated."""
 
-    log_z: LogZ | None
-    side: StochasticSide
+    log_z: LogZ | Sandwich | None
+    side: Side
     """Where the expected `log_prob` lies relative to `of`; for one number for log Z, the opposite of its side."""
     of: str
     """What exactly `log_prob` is, or bounds: `log p`, `log p_ann`."""
@@ -156,10 +210,10 @@ class ScaledPrior(NormalizedPrior):
 
     of = "log p"
 
-    def __init__(self, prior: Prior, log_z: LogZ) -> None:
+    def __init__(self, prior: Prior, log_z: LogZ | Sandwich) -> None:
         super().__init__(prior)
         self.log_z = log_z
-        self.side = OPPOSITE[log_z.side]
+        self.side = -log_z.side
         self._value = log_z.value
 
     def log_correction(self, tau: Tensor) -> Tensor:

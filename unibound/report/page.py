@@ -17,8 +17,8 @@ from unibound.errors import UsageError
 from unibound.report.curves import Curve, Line, Stage, draw, normalized_bounds
 from unibound.report.panels import PANELS
 from unibound.runs.files import require_file, write_text
-from unibound.runs.result import rows
-from unibound.runs.run import EVALUATION, METRICS, RESOLVED, read_settings
+from unibound.runs.result import Result
+from unibound.runs.run import METRICS, RESOLVED, read_settings
 from unibound.settings.records import Settings
 
 PAGE, TEMPLATE = "report.html", "page.html"
@@ -38,19 +38,19 @@ PICTURES = {
 
 @attrs.frozen
 class Record:
-    """What the folder of a run holds; that of an unfinished one lacks an evaluation."""
+    """What the folder of a run holds; that of an unfinished one lacks a result."""
 
     path: Path
     settings: Settings
     environment: dict[str, Any]
     lines: list[Line]
-    evaluation: dict[str, Any] | None
+    result: Result | None
 
     @classmethod
     def read(cls, path: Path) -> "Record":
         """Raises UsageError for a folder that is none of a run."""
         settings = read_settings(path)
-        return cls(path, settings, _json(path / "env.json") or {}, _lines(path / METRICS), _json(path / EVALUATION))
+        return cls(path, settings, _json(path / "env.json") or {}, _lines(path / METRICS), Result.read(path))
 
     @property
     def stages(self) -> list[Stage]:
@@ -79,8 +79,8 @@ class Record:
     @property
     def verdict(self) -> str:
         """What may be concluded, or how far it is."""
-        if self.evaluation is not None:
-            conclusion = self.evaluation["conclusion"]
+        if self.result is not None:
+            conclusion = self.result.conclusion
             return conclusion[:1].upper() + conclusion[1:] + "."
         return f"Not finished: {self.done} of {self.stages[-1].end} epochs are done, and nothing is claimed yet."
 
@@ -125,8 +125,8 @@ def page(record: Record) -> str:
         title=record.path.resolve().name,
         about=record.about,
         verdict=record.verdict,
-        claims=record.evaluation is not None and not record.evaluation["conclusion"].startswith("no claim"),
-        rows=[] if record.evaluation is None else [row for row in rows(record.evaluation) if row[0] != "side"],
+        claims=record.result is not None and not record.result.conclusion.startswith("no claim"),
+        rows=[] if record.result is None else [row for row in record.result.rows if row[0] != "side"],
         learning=[
             panel(learning, "nats", since, healthy=text)
             for text, since in ((LEARNING, 0), (CLOSER, middle))
@@ -154,11 +154,11 @@ def learning_curves(record: Record) -> list[Curve]:
         Curve("-bound, training", [(done, -bound) for done, bound in bounds.items()]),
         Curve.of("validation NLL", record.lines, "valid_nll"),
     ]
-    if record.evaluation is not None:
+    if record.result is not None:
         end = record.stages[-1].end
+        ends = {"training": record.result.train_nll, "test": record.result.nll}
         found += [
-            Curve(f"{name} NLL, at the end", [(end, record.evaluation[key])], dot=True)
-            for name, key in (("training", "train_nll"), ("test", "nll"))
+            Curve(f"{name} NLL, at the end", [(end, nll)], dot=True) for name, nll in ends.items() if nll is not None
         ]
     return [curve for curve in found if curve.points]
 

@@ -4,13 +4,16 @@ import attrs
 import torch
 from torch import Tensor
 
-from unibound.settings.convert import choice
+from unibound import support
+from unibound.data.binarization import fit
 from unibound.data.splits import Splits
-from unibound.distributions import require_bits
+from unibound.energy import EnergyPrior
 from unibound.errors import UsageError
 from unibound.joint import JointBound
+from unibound.prior import Prior
 from unibound.runs.precision import mix_precision
-from unibound.energy import EnergyPrior
+from unibound.settings.convert import choice
+from unibound.settings.defaults import likelihood_over
 from unibound.settings.records import Settings
 
 
@@ -23,14 +26,11 @@ def build(settings: Settings, x_train: Tensor) -> JointBound:
     """
     model = settings.model.settings
     prior_settings = attrs.asdict(settings.prior.settings, recurse=False)
-    prior = settings.prior.cls(model.latent_shape(tuple(x_train.shape[1:])), **prior_settings)
-    suitable = choice("likelihood", prior.posterior)
-    posterior = settings.posterior or suitable
-    if posterior.cls.support != suitable.cls.support:
-        raise UsageError(
-            f"posterior {posterior.name} is over {posterior.cls.support}, but prior {settings.prior.name} over "
-            f"{suitable.cls.support}; leave the posterior out, which gives {suitable.name}"
-        )
+    prior = settings.prior.cls(model.prior_shape(tuple(x_train.shape[1:])), **prior_settings)
+    _set_transition(settings, prior)
+    posterior = settings.posterior or choice("likelihood", likelihood_over(prior.support))
+    who, cure = f"posterior {posterior.name}", "leave the posterior out, which then suits the prior"
+    support.require_within(posterior.settings.support, who, prior.support, f"prior {settings.prior.name} is", cure)
     joint = model.build(prior, settings.likelihood.settings, posterior.settings, x_train.mean(0))
     if isinstance(joint.p.unnormalized, EnergyPrior):
         settings.partition.settings.check(joint.p.unnormalized)
@@ -40,6 +40,19 @@ def build(settings: Settings, x_train: Tensor) -> JointBound:
     return joint
 
 
+def prepare(settings: Settings, splits: Splits) -> tuple[Splits, str]:
+    """Bring loaded data to what the model is over, and say what was done to them.
+
+    Raises:
+        UsageError: data that the model is not over.
+    """
+    likelihood = settings.likelihood
+    wanted = settings.model.settings.data_support(settings.prior.cls, likelihood.settings)
+    own = support.same(wanted, likelihood.settings.support)
+    who = f"likelihood {likelihood.name}" if own else f"model {settings.model.name} with prior {settings.prior.name}"
+    return fit(splits, wanted, settings.binarization, who)
+
+
 def _require_mixable(dtype: str, device: torch.device) -> None:
     if dtype != "float32":
         raise UsageError(f"mixed_precision is of float32 and bfloat16, but dtype is {dtype}; leave one of them out")
@@ -47,12 +60,16 @@ def _require_mixable(dtype: str, device: torch.device) -> None:
         raise UsageError(f"mixed_precision needs autocast, which torch lacks for {device.type}; leave it out")
 
 
-def require_data(settings: Settings, splits: Splits) -> None:
-    """Refuse grey levels under a likelihood of bits, whose formula would be no log-likelihood of them."""
-    if settings.likelihood.cls.support == "bits":
-        for name, x in splits.items():
-            if settings.binarization != "dynamic" or name != "train":
-                require_bits(f"likelihood {settings.likelihood.name}", x)
+def _set_transition(settings: Settings, prior: Prior) -> None:
+    if settings.transition is None:
+        return
+    if not isinstance(prior, EnergyPrior):
+        raise UsageError(
+            f"transition {settings.transition.name} moves the states of an energy, but prior {settings.prior.name} has "
+            "none; leave the transition out"
+        )
+    settings.transition.settings.check(prior)
+    prior.transition = settings.transition.settings
 
 
 def parse_device(name: str) -> torch.device:

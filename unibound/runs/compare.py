@@ -11,15 +11,15 @@ from typing import Any
 import attrs
 import torch
 
-from unibound.settings import sources
-from unibound.evaluation.diagnose import gradient_noise
 from unibound.errors import UsageError
-from unibound.testing.bias import bias
-from unibound.settings.sources import Layer
+from unibound.evaluation.diagnose import gradient_noise
 from unibound.registry import did_you_mean, registries, settings_class
 from unibound.runs.files import write_text
 from unibound.runs.run import METRICS, RESOLVED, Run
+from unibound.settings import sources
 from unibound.settings.records import Settings
+from unibound.settings.sources import Layer
+from unibound.testing.bias import bias
 
 CELL, SUMMARY = "cell.json", "compare.json"
 REPEATS = 50
@@ -124,11 +124,12 @@ def measure(run: Run) -> dict[str, Any]:
     evaluation = run.evaluate("test")
     steps = -(-len(run.splits.train) // settings.batch_size)
     lines = [json.loads(line) for line in (run.path / METRICS).read_text().splitlines()]
-    x = run.splits.train[: settings.batch_size]
+    train = run.split("train")
+    x = train[: settings.batch_size]
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
         noise = gradient_noise(run.joint, estimator, x, REPEATS)
-        offsets = bias(run.joint, estimator, run.splits.train)
+        offsets = bias(run.joint, estimator, train)
         bound = _own_bound(run)
     log_z = 0.0 if evaluation.log_z is None else evaluation.log_z.value
     return {
@@ -150,8 +151,9 @@ def measure(run: Run) -> dict[str, Any]:
 @torch.no_grad()
 def _own_bound(run: Run) -> float | None:
     """Mean of the estimator's own bound over the test data, in nats of log p*; None where it claims none."""
-    joint, estimator = run.joint.eval(), run.settings.stages[-1].estimator.settings
-    found = [estimator(joint, x).bound for x in run.splits.test.split(OWN_BATCH)]
+    estimator = run.settings.stages[-1].estimator.settings
+    with run.joint.evaluating():
+        found = [estimator(run.joint, x).bound for x in run.splits.test.split(OWN_BATCH)]
     present = [bound for bound in found if bound is not None]
     return torch.cat(present).double().mean().item() if present else None
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from unibound.joint import JointBound
 from unibound.energy import EnergyPrior
+from unibound.errors import UsageError
+from unibound.joint import JointBound
 
 BORDER = 2
 SMALLEST = 48  # pixels per datum; smaller ones are enlarged by whole factors, so that edges stay sharp
@@ -16,28 +17,38 @@ SMALLEST = 48  # pixels per datum; smaller ones are enlarged by whole factors, s
 
 @torch.no_grad()
 def samples(joint: JointBound, count: int = 100) -> Tensor:
-    """Means of p(x | tau) for `count` latents drawn from the prior: [count, *X]."""
-    joint.eval()
-    _, tau = joint.p.dream(count)
-    return joint.p.conditional(tau).mean
+    """Data dreamed from p: means of p(x | tau) where there is such a thing, else draws: [count, *X]."""
+    with joint.evaluating():
+        return _shown(joint, *joint.p.dream(count))
 
 
 @torch.no_grad()
 def chain(joint: JointBound, count: int = 100) -> Tensor | None:
-    """Means of p(x | tau) for the persistent chains as they stand: [M, *X], M at most `count`; None without chains."""
+    """The same for the persistent chains as they stand: [M, *X], M at most `count`; None without chains."""
     prior = joint.p.unnormalized
     if not isinstance(prior, EnergyPrior):
         return None
-    joint.eval()
-    return joint.p.conditional(prior.chains[:count]).mean
+    with joint.evaluating(), torch.random.fork_rng():
+        return _shown(joint, *joint.p.dream(min(count, len(prior.chains)), persistent=True))
 
 
 @torch.no_grad()
 def reconstructions(joint: JointBound, x: Tensor) -> Tensor:
-    """Each datum of x [N, *X] followed by the mean of p(x | tau) for one tau ~ q(tau | x): [2N, *X]."""
-    joint.eval()
-    mean = joint.p.conditional(joint.q(x).sample()).mean
+    """Each datum of x [N, *X] followed by what p makes of one tau ~ q(tau | x): [2N, *X].
+
+    Raises:
+        UsageError: a p that has no p(x | tau).
+    """
+    with joint.evaluating():
+        mean = joint.p.conditional(joint.q(x).sample()).mean
     return torch.stack([x, mean], 1).flatten(0, 1)
+
+
+def _shown(joint: JointBound, x: Tensor, tau: Tensor) -> Tensor:
+    try:
+        return joint.p.conditional(tau).mean
+    except UsageError:  # no p(x | tau)
+        return x
 
 
 def save_grid(path: Path, x: Tensor, columns: int = 10) -> None:

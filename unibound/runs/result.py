@@ -1,38 +1,142 @@
-"""What came out of a run, as plain values and as a person reads it."""
+"""What came out of a run: one record, which the console, the report, comparisons and Python read."""
 
+import json
 import math
+from pathlib import Path
 from typing import Any
 
-from unibound.evaluation.evaluate import Evaluation
-from unibound.runs.run import Run
+import attrs
+from cattrs import Converter
 
-SIDES = {"equal": "exact", "stochastic_lower": "errs low", "stochastic_upper": "errs high"}
+from unibound.claim import Side
+from unibound.errors import UsageError
+from unibound.evaluation.conclusion import Evaluation
+from unibound.runs.files import write_text
+
+EVALUATION = "evaluation.json"
 
 
-def as_document(run: Run, result: Evaluation) -> dict[str, Any]:
-    """The result as plain values, nats unless the name says otherwise."""
-    log_z = result.log_z
-    return {
-        **numbers(result),
-        "partition": None if log_z is None else run.settings.partition.name,
-        "log_z": 0.0 if log_z is None else log_z.value,
-        "log_z_stderr": 0.0 if log_z is None else log_z.stderr,
-        "log_z_side": "equal" if log_z is None else log_z.side,
-        "log_z_ess": None if log_z is None else log_z.ess,
-        "log_z_chains": None if log_z is None else log_z.num_chains,
-        "log_z_trustworthy": log_z is None or log_z.trustworthy,
-        "run_dir": str(run.path),
-    }
+@attrs.frozen
+class Result:
+    """A finished run in numbers, nats unless the name says otherwise.
+
+    Args:
+        nll: test NLL, with its standard error over the data, the side it errs on, and the ends of its 95% interval.
+        bits_per_dim: the same in bits per element of a datum.
+        num_particles: particles per datum behind it.
+        ess: mean effective sample size of their weights.
+        conclusion: what may be concluded, in words.
+        seconds: training, pictures and evaluation together.
+        partition: name of what found log Z; None where the prior is normalized.
+        log_z: with its standard error and side, and the effective sample size out of the chains behind it.
+        log_z_trustworthy: whether nothing speaks against it.
+        run_dir: folder of the run.
+        train_nll: NLL of training data; None where it was not looked at.
+        train_data: how many of them, spread over the split, of how many there are.
+        prepared: what was done to the data, in words; empty if nothing was.
+        untrained: parameter groups that no stage trained.
+    """
+
+    nll: float
+    nll_stderr: float | None
+    nll_side: Side
+    nll_low: float | None
+    nll_high: float | None
+    bits_per_dim: float
+    num_particles: int
+    ess: float
+    conclusion: str
+    seconds: float
+    partition: str | None
+    log_z: float
+    log_z_stderr: float
+    log_z_side: Side
+    log_z_ess: float | None
+    log_z_chains: int | None
+    log_z_trustworthy: bool
+    run_dir: str
+    train_nll: float | None = None
+    train_data: tuple[int, int] | None = None
+    prepared: str = ""
+    untrained: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, test: Evaluation, *, partition: str, run_dir: Path, **more: Any) -> "Result":
+        """The record of an evaluation on test data."""
+        log_z = test.log_z
+        return cls(
+            **numbers(test),
+            partition=None if log_z is None else partition,
+            log_z=0.0 if log_z is None else log_z.value,
+            log_z_stderr=0.0 if log_z is None else log_z.stderr,
+            log_z_side=Side.EQUAL if log_z is None else log_z.side,
+            log_z_ess=None if log_z is None else log_z.ess,
+            log_z_chains=None if log_z is None else log_z.num_chains,
+            log_z_trustworthy=log_z is None or log_z.trustworthy,
+            run_dir=str(run_dir),
+            **more,
+        )
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """As plain values, for JSON."""
+        return finite(_converter.unstructure(self))
+
+    def write(self, folder: Path) -> None:
+        """Keep it in the folder of its run."""
+        write_text(folder / EVALUATION, json.dumps(self.document, indent=2) + "\n")
+
+    @classmethod
+    def read(cls, folder: Path) -> "Result | None":
+        """That of a run's folder; None where the run is not finished.
+
+        Raises:
+            UsageError: a file that is no such record.
+        """
+        path = folder / EVALUATION
+        try:
+            found = json.loads(path.read_text())
+            return _converter.structure(found | {"run_dir": str(folder)}, cls)
+        except FileNotFoundError:
+            return None
+        except Exception as error:  # json and cattrs raise half a dozen kinds on what is not theirs
+            what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise UsageError(f"{path} is no result of a run ({what:.120}); remove it, and --resume {folder}") from error
+
+    @property
+    def rows(self) -> list[tuple[str, str]]:
+        """As a person reads it: name and value."""
+        stderr = "" if self.nll_stderr is None else f" ± {self.nll_stderr:.3f}"
+        found = [("test NLL", f"{self.nll:.3f}{stderr} nats ({self.bits_per_dim:.4f} bits/dim)")]
+        if self.train_nll is not None and self.train_data is not None:
+            some, every = self.train_data
+            of = "all data" if some == every else f"{some} of {every} data, evenly spread"
+            found.append(("train NLL", f"{self.train_nll:.3f} nats ({of})"))
+        if self.partition is None:
+            found.append(("log Z", "0, the prior is normalized"))
+        else:
+            mark = "" if self.log_z_trustworthy else ", untrustworthy"
+            value = f"{self.log_z:.4f} ± {self.log_z_stderr:.4f} nats"
+            found.append(("log Z", f"{value} by {self.partition} ({self.log_z_side.errs}{mark})"))
+        if self.log_z_ess is not None:
+            found.append(("chains", f"effective sample size {self.log_z_ess:.1f} of {self.log_z_chains}"))
+        found.append(("particles", f"effective sample size {self.ess:.1f} of {self.num_particles} per datum"))
+        if self.prepared:
+            found.append(("data", self.prepared))
+        if self.untrained:
+            found.append(("untrained", f"{', '.join(self.untrained)}: no stage trains it, its weights are as drawn"))
+        return [*found, ("side", self.conclusion), ("time", f"{self.seconds:.1f} s")]
 
 
 def numbers(result: Evaluation) -> dict[str, Any]:
     """What an evaluation says of the NLL, as plain values, whatever normalized the prior."""
+    interval = result.interval
     return {
         "nll": result.nll,
         "nll_stderr": None if math.isnan(result.nll_stderr) else result.nll_stderr,
         "nll_side": result.side,
-        "nll_low": None if result.interval is None else result.interval[0],
-        "nll_high": result.ceiling,
+        "nll_low": interval.low if interval.two_sided else None,
+        "nll_high": interval.high,
         "bits_per_dim": result.bits_per_dim,
         "num_particles": result.num_particles,
         "ess": result.ess,
@@ -41,25 +145,13 @@ def numbers(result: Evaluation) -> dict[str, Any]:
     }
 
 
-def rows(document: dict[str, Any]) -> list[tuple[str, str]]:
-    """What came out, as a person reads it: name and value."""
-    stderr_nll = "" if document["nll_stderr"] is None else f" ± {document['nll_stderr']:.3f}"
-    bits = f"({document['bits_per_dim']:.4f} bits/dim)"
-    found = [("test NLL", f"{document['nll']:.3f}{stderr_nll} nats {bits}")]
-    found.append(("train NLL", f"{document['train_nll']:.3f} nats"))
-    if document["partition"] is None:
-        found.append(("log Z", "0, the prior is normalized"))
-    else:
-        value = f"{document['log_z']:.4f} ± {document['log_z_stderr']:.4f} nats"
-        mark = "" if document["log_z_trustworthy"] else ", untrustworthy"
-        found.append(("log Z", f"{value} by {document['partition']} ({SIDES[document['log_z_side']]}{mark})"))
-    if document["log_z_ess"] is not None:
-        chains = f"effective sample size {document['log_z_ess']:.1f} of {document['log_z_chains']}"
-        found.append(("chains", chains))
-    particles = f"effective sample size {document['ess']:.1f} of {document['num_particles']} per datum"
-    return [
-        *found,
-        ("particles", particles),
-        ("side", document["conclusion"]),
-        ("time", f"{document['seconds']:.1f} s"),
-    ]
+def finite(value: Any) -> Any:
+    """The same with None for what JSON cannot write: infinities and what is not a number."""
+    if isinstance(value, dict):
+        return {key: finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+_converter = Converter(forbid_extra_keys=True)

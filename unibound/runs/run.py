@@ -11,7 +11,6 @@ import hashlib
 import itertools
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,23 +18,36 @@ from typing import Any
 
 import attrs
 import torch
+from cattrs import Converter
+from torch import Tensor
 
-from unibound.runs import checkpoint, pictures
-from unibound.settings import sources
-from unibound.runs.build import build, parse_device, require_data
-from unibound.data.splits import Splits
-from unibound.data.binarization import binarize
-from unibound.runs.environment import environment
+from unibound import support
+from unibound.data.binarization import STATIC_SEED, sample_bits
+from unibound.data.splits import Splits, spread
 from unibound.errors import NonFiniteError, UsageError
 from unibound.evaluation.evaluate import MAX_MEMORY, Evaluation, evaluate_all, normalize
 from unibound.joint import JointBound
-from unibound.partition.log_z import LogZ, NormalizedPrior, PartitionEstimator
-from unibound.settings.records import Settings
+from unibound.partition.log_z import LogZ, NormalizedPrior, PartitionEstimator, Sandwich
+from unibound.runs import checkpoint, pictures
+from unibound.runs.build import build, parse_device, prepare
+from unibound.runs.environment import environment
 from unibound.runs.files import write_text
-from unibound.runs.train import CURE, Epoch, Training, largest_weight
+from unibound.runs.result import Result
+from unibound.runs.train import CURE, Epoch, Training, largest_weight, untrained
 from unibound.runs.watch import watch
+from unibound.settings import sources
+from unibound.settings.records import Settings
 
-RESOLVED, METRICS, EVALUATION = "resolved.toml", "metrics.jsonl", "evaluation.json"
+RESOLVED, METRICS = "resolved.toml", "metrics.jsonl"
+
+
+Bar = contextlib.AbstractContextManager[Callable[[int], object]]
+_converter = Converter()
+
+
+@contextlib.contextmanager
+def _no_bar(text: str, total: int) -> Iterator[Callable[[int], object]]:
+    yield lambda done: None
 
 
 @attrs.frozen
@@ -49,14 +61,17 @@ class Progress:
     epoch: Epoch
     done: int
     valid_nll: float | None
-    log_z: LogZ | None
+    log_z: LogZ | Sandwich | None
     seconds: float
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Progress":
-        """The inverse of `attrs.asdict`."""
-        log_z = None if values["log_z"] is None else LogZ(**values["log_z"])
-        return cls(**values | {"epoch": Epoch(**values["epoch"]), "log_z": log_z})
+        """The inverse of `to_dict`."""
+        return _converter.structure(values, cls)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values."""
+        return _converter.unstructure(self)
 
     @property
     def bound(self) -> float | None:
@@ -68,16 +83,22 @@ class Progress:
 
 @attrs.frozen(eq=False)
 class Run:
-    """A folder, its settings, the data and the joint they describe."""
+    """A folder, its settings, the data and the joint they describe.
+
+    Args:
+        prepared: what was done to the data, in words; empty if nothing was.
+    """
 
     path: Path
     settings: Settings
     splits: Splits
     joint: JointBound
+    prepared: str
 
     @classmethod
-    def create(cls, path: Path, settings: Settings) -> "Run":
+    def create(cls, path: Path | str, settings: Settings) -> "Run":
         """Begin a run in a new folder. Raises UsageError if the folder holds one already."""
+        path = Path(path)
         if (path / RESOLVED).exists():
             raise UsageError(f"{path} holds a run already; go on with --resume {path}, or name another --run-dir")
         run = cls._build(path, settings)
@@ -92,8 +113,9 @@ class Run:
         return run
 
     @classmethod
-    def open(cls, path: Path, *, weights: bool = True) -> "Run":
+    def open(cls, path: Path | str, *, weights: bool = True) -> "Run":
         """Open the folder of a run, by default with the weights of its newest checkpoint."""
+        path = Path(path)
         run = cls._build(path, read_settings(path))
         if weights:
             newest = checkpoint.newest(run.checkpoints)
@@ -108,13 +130,25 @@ class Run:
     def _build(cls, path: Path, settings: Settings) -> "Run":
         torch.set_num_threads(settings.threads)
         torch.manual_seed(settings.seed)
-        splits = binarize(settings.data.settings.load(), settings.binarization)
-        require_data(settings, splits)
+        splits, prepared = prepare(settings, settings.data.settings.load())
         device, dtype = parse_device(settings.device), getattr(torch, settings.dtype)
         splits = splits.to(device, dtype)
         joint = build(settings, splits.train).to(device, dtype)
-        joint.p.bind(joint.q, splits.train)
-        return cls(path, settings, splits, joint)
+        run = cls(path, settings, splits, joint, prepared)
+        joint.p.bind(joint.q, run.split("train"))
+        return run
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether training data are grey levels whose bits are sampled anew in each batch."""
+        return not support.same(self.splits.support, support.boolean) and self.settings.binarization == "dynamic"
+
+    def split(self, name: str) -> Tensor:
+        """One split as it is evaluated [N, *X]: under dynamic binarization, bits sampled once."""
+        x: Tensor = getattr(self.splits, name)
+        if name != "train" or not self.dynamic:
+            return x
+        return sample_bits(x.cpu(), torch.Generator().manual_seed(STATIC_SEED)).to(x.device)
 
     @property
     def checkpoints(self) -> Path:
@@ -145,10 +179,8 @@ class Run:
         return self._epochs(training, None)
 
     def _training(self) -> Training:
-        settings = self.settings
-        dynamic = settings.binarization == "dynamic"
-        x = self.splits.train
-        return Training(self.joint, settings.stages, x, batch_size=settings.batch_size, dynamic=dynamic)
+        x, size = self.splits.train, self.settings.batch_size
+        return Training(self.joint, self.settings.stages, x, batch_size=size, dynamic=self.dynamic)
 
     def _restore(self, training: Training) -> Progress:
         newest = checkpoint.newest(self.checkpoints)
@@ -185,7 +217,7 @@ class Run:
                 file.write(json.dumps(line) + "\n")
             state = {
                 "training": training.state_dict(),
-                "progress": attrs.asdict(progress),
+                "progress": progress.to_dict(),
                 "data": self.data_digest,
             }
             checkpoint.save(self.checkpoints, done, self.joint.state_dict(), state)
@@ -195,7 +227,7 @@ class Run:
         """What normalizes p, by default found as the settings say; None if p is normalized already."""
         with torch.random.fork_rng():
             torch.manual_seed(self.settings.seed)
-            return normalize(self.joint, partition or self.settings.partition.settings, self.splits.train)
+            return normalize(self.joint, partition or self.settings.partition.settings, self.split("train"))
 
     def evaluate(
         self,
@@ -228,10 +260,11 @@ class Run:
             torch.manual_seed(self.settings.seed)
             results = evaluate_all(
                 self.joint,
-                getattr(self.splits, split)[:limit],
+                spread(self.split(split), limit),
                 normalized,
                 num_particles=num_particles or self.settings.num_particles,
                 max_memory=max_memory,
+                levels=self.splits.levels,
                 on_progress=on_progress,
             )
         if any(math.isnan(result.nll) for result in results):
@@ -239,13 +272,44 @@ class Run:
             raise NonFiniteError(f"the {split} NLL is not a number, and {group} has weights up to {size:.1g}; {CURE}")
         return results
 
+    def finish(self, seconds: float = 0.0, bar: Callable[[str, int], Bar] = _no_bar) -> Result:
+        """Evaluate a trained run, draw its pictures, and keep what came out in its folder; a finished one is read.
+
+        Args:
+            seconds: what training took.
+            bar: called with what is evaluated and how many data; shows how far it is.
+        """
+        if (found := Result.read(self.path)) is not None:
+            return found
+        start = time.perf_counter()
+        self.draw()
+        normalized, found = self.normalize(), {}
+        count = len(self.splits.test)  # of training data as many: enough to see overfitting
+        for split in ("test", "train"):
+            with bar(f"evaluating {split}", min(count, len(getattr(self.splits, split)))) as advance:
+                found[split] = self.evaluate(split, normalized=normalized, limit=count, on_progress=advance)
+        every = len(self.splits.train)
+        test = attrs.evolve(found["test"], seconds=seconds + time.perf_counter() - start)
+        result = Result.of(
+            test,
+            partition=self.settings.partition.name,
+            run_dir=self.path,
+            train_nll=found["train"].nll,
+            train_data=(min(count, every), every),
+            prepared=self.prepared,
+            untrained=untrained(self.joint, self.settings.stages),
+        )
+        result.write(self.path)
+        return result
+
     def draw(self) -> None:
-        """Write samples.png and reconstructions.png."""
+        """Write samples.png, and reconstructions.png where there are such."""
         with torch.random.fork_rng():
             torch.manual_seed(self.settings.seed)
             pictures.save_grid(self.path / "samples.png", pictures.samples(self.joint))
-            pairs = pictures.reconstructions(self.joint, self.splits.test[:50])
-            pictures.save_grid(self.path / "reconstructions.png", pairs)
+            with contextlib.suppress(UsageError):  # a p without a p(x | tau) has none
+                pairs = pictures.reconstructions(self.joint, spread(self.splits.test, 50))
+                pictures.save_grid(self.path / "reconstructions.png", pairs)
 
     @contextlib.contextmanager
     def _fitting(self, found: Path) -> Iterator[None]:

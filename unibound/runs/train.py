@@ -54,6 +54,9 @@ class Training:
     ) -> None:
         self.joint, self.stages, self.x, self.batch_size, self.dynamic = joint, stages, x, batch_size, dynamic
         self.stage = self.epoch = 0
+        self.few = x[:2] >= 0.5 if dynamic else x[:2]
+        self.few = self.few.to(x.dtype)
+        joint.check(self.few if dynamic else x)
         for stage in stages:
             self._check(stage)
         self._begin(stages[0])
@@ -142,7 +145,7 @@ class Training:
             if name not in (*parts, "auxiliary"):
                 raise UsageError(f"unknown parameter group {name!r}; {did_you_mean(name, parts)}")
         name, estimator = stage.estimator.name, stage.estimator.settings
-        estimator.check(self.joint, self.x[:2])
+        estimator.check(self.joint, self.few)
         if idle := ", ".join(group for group in stage.trains if group in estimator.untrained):
             raise UsageError(f"{name} does not train {idle}; leave {idle} out of trains, or use another estimator")
         groups = [group for group in stage.trains or parts if group not in estimator.untrained]
@@ -155,7 +158,7 @@ class Training:
     def _begin(self, stage: Stage) -> None:
         """Freeze what the stage does not train, and give the rest their optimizers."""
         estimator: Estimator = stage.estimator.settings
-        self.joint.auxiliary = estimator.auxiliary(self.x[:2])
+        self.joint.auxiliary = estimator.auxiliary(self.few)
         if self.joint.auxiliary is not None:
             self.joint.auxiliary.to(device=self.x.device, dtype=self.x.dtype)
         parts = self.joint.parts()
@@ -207,6 +210,17 @@ class Training:
             if groups:
                 return f"{kind} of {', '.join(groups)}"
         return "the data: every weight and gradient is finite"
+
+
+def untrained(joint: JointBound, stages: Sequence[Stage]) -> tuple[str, ...]:
+    """Parameter groups that no stage trains, so that their weights stay as they were drawn."""
+    parts = joint.parts()
+    trained = {
+        group for stage in stages for group in stage.trains or parts if group not in stage.estimator.settings.untrained
+    }
+    return tuple(
+        group for group, part in parts.items() if group not in trained and any(True for _ in part.parameters())
+    )
 
 
 RUNAWAY = 1e8

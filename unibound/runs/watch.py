@@ -6,11 +6,12 @@ import attrs
 import torch
 from torch import Tensor
 
-from unibound.evaluation.diagnose import count_active
+from unibound.data.splits import spread
 from unibound.distributions import Bits
+from unibound.energy import EnergyPrior
+from unibound.evaluation.diagnose import count_active
 from unibound.evaluation.evaluate import Evaluation
 from unibound.joint import JointBound
-from unibound.energy import EnergyPrior
 
 SURE = 0.05
 """A bit is saturated if its probability is closer than this to 0 or to 1."""
@@ -54,28 +55,27 @@ def watch(joint: JointBound, x: Tensor, valid: Evaluation, *, seed: int) -> Watc
     """Look at a joint; weights, chains and the random numbers of training are left as they are.
 
     Args:
-        joint: q and p; put in evaluation mode.
-        x: validation data [N, *X], of which the first 500 are looked at.
+        joint: q and p; left in the mode they are in.
+        x: validation data [N, *X], of which 500 are looked at, evenly spread.
         valid: what evaluation on them came to.
         seed: of the random numbers drawn here.
     """
-    joint.eval()
     prior = joint.p.unnormalized
-    with torch.random.fork_rng():
+    with joint.evaluating(), torch.random.fork_rng():
         torch.manual_seed(seed)
-        codes, found = _posterior(joint, x[:LIMIT])
+        codes, found = _posterior(joint, spread(x, LIMIT))
         if isinstance(prior, EnergyPrior):
             found |= _chains(prior, codes)
     return Watched(valid_ess=valid.ess, valid_gap=valid.gap, **found)
 
 
 def _posterior(joint: JointBound, x: Tensor) -> tuple[Tensor, dict[str, Any]]:
-    """One code per datum [N, *Z], and what q(tau | x) looks like."""
+    """One state of the prior per datum [N, *Z], and what q(tau | x) looks like."""
     codes, means, noise, sure = [], [], [], []
     for batch in x.split(50):
         posterior = joint.q(batch)
         tau = posterior.sample((DRAWS,))  # [K, B, *Z]
-        codes.append(tau[0].clone())  # or else all draws are kept
+        codes.append(joint.p.state(batch, tau[0]).clone())  # or else all draws are kept
         draws = tau.double().flatten(2)  # [K, B, Z]
         means.append(draws.mean(0))
         noise.append(draws.var(0) / DRAWS)
@@ -91,7 +91,7 @@ def _posterior(joint: JointBound, x: Tensor) -> tuple[Tensor, dict[str, Any]]:
 def _chains(prior: EnergyPrior, codes: Tensor) -> dict[str, Any]:
     """How the prior sees codes [N, *Z] and its own chains, and how both move."""
     chains = prior.chains
-    step, moved = prior.gibbs(codes, 1), prior.gibbs(chains, prior.steps)
+    step, moved = prior.move(codes, 1), prior.move(chains, prior.steps)
     # Independent draws differ by twice their variance; for bits that is how often two of them disagree.
     anew = 2 * chains.double().var(0).mean().item() if len(chains) > 1 else 0.0
     return {

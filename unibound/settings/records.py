@@ -7,6 +7,7 @@ from attrs.validators import ge, gt, le
 
 from unibound.data.binarization import Binarization
 from unibound.registry import registries, settings_class
+from unibound.settings import defaults
 
 Algorithm = Literal["adam", "adamax", "sgd"]
 Schedule = Literal["constant", "cosine", "step"]
@@ -68,7 +69,7 @@ class Stage:
         optimizers: unless the group has an entry here.
     """
 
-    estimator: Choice = _default("estimator", "vimco")
+    estimator: Choice = _default("estimator", defaults.ESTIMATOR)
     epochs: int = attrs.field(default=150, validator=ge(1))
     trains: tuple[str, ...] = ()
     optimizer: Optimizer = attrs.field(factory=Optimizer)
@@ -81,11 +82,14 @@ class Settings:
 
     Args:
         data: a data set by name, or a path to an .npz file with arrays train, valid and test.
-        binarization: threshold at one half, static (sampled once), dynamic (anew in each batch), or none.
+        binarization: of grey levels where bits are needed: threshold at one half, which is the default, static (sampled
+            once), dynamic (anew in each batch), or none.
         model: the networks of q(tau | x) and p(x | tau).
         prior: p(tau).
         likelihood: how the generator's outputs are read as p(x | tau).
-        posterior: how the inference network's outputs are read as q(tau | x); by default what suits the prior.
+        posterior: how the inference network's outputs are read as q(tau | x); by default what is over the same values
+            as the prior.
+        transition: how the states of a prior with an energy are moved; by default as it moves them itself.
         partition: how log Z is found where the prior is not normalized.
         stages: what is trained, in order.
         batch_size: data per training step.
@@ -99,13 +103,14 @@ class Settings:
             and the processor has bfloat16. Log-probabilities, the prior and all evaluation keep the dtype.
     """
 
-    data: Choice = _default("data_set", "digits")
-    binarization: Binarization = "threshold"
-    model: Choice = _default("model", "mlp")
-    prior: Choice = _default("prior", "rbm")
-    likelihood: Choice = _default("likelihood", "bernoulli")
+    data: Choice = _default("data_set", defaults.DATA_SET)
+    binarization: Binarization | None = None
+    model: Choice = _default("model", defaults.MODEL)
+    prior: Choice = _default("prior", defaults.PRIOR)
+    likelihood: Choice = _default("likelihood", defaults.LIKELIHOOD)
     posterior: Choice | None = attrs.field(default=None, metadata={"kind": "likelihood", "name": None})
-    partition: Choice = _default("partition_estimator", "ais")
+    transition: Choice | None = attrs.field(default=None, metadata={"kind": "transition", "name": None})
+    partition: Choice = _default("partition_estimator", defaults.PARTITION_ESTIMATOR)
     stages: tuple[Stage, ...] = attrs.field(factory=lambda: (Stage(),))
     batch_size: int = attrs.field(default=50, validator=ge(1))
     num_particles: int = attrs.field(default=5000, validator=ge(1))

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from unibound.errors import UsageError
 from unibound.estimator import Estimator
-from unibound.generation import Directed
 from unibound.joint import JointBound
+from unibound.support import values
 from unibound.testing import World, expected_gradient, rehearse
 from unibound.testing.laws.candidate import objective
-from unibound.testing.worlds import all_bits
+from unibound.testing.listing import all_bits, all_states
 
 MAX_BITS = 6  # of latents that are listed
 FEW = 4  # data, where not all there could be are listed
@@ -51,16 +51,15 @@ def bias(joint: JointBound, estimator: Estimator, x: Tensor) -> dict[str, float]
 
 def _world(joint: JointBound, x: Tensor) -> World | None:
     """The model as a world in float64, without dropout, its data weighed evenly; None if it is too large."""
-    if not isinstance(joint.p, Directed) or joint.p.prior.posterior != "bernoulli":
-        return None
-    shape = tuple(joint.p.prior.event_shape)
-    if math.prod(shape) > MAX_BITS:
+    over, shape = joint.p.support, tuple(joint.q(x[:1]).event_shape)
+    listed = values(over)
+    if listed is None or math.prod(shape) * math.log2(len(listed)) > MAX_BITS:
         return None
     joint = copy.deepcopy(joint).cpu().double().train()
     for module in joint.modules():
         if isinstance(module, nn.Dropout):
             module.eval()
-    taus, (xs, log_data) = all_bits(shape), _data(x.double().cpu())
+    taus, (xs, log_data) = all_states(over, shape), _data(x.double().cpu())
     return World(joint, xs, log_data, taus, torch.zeros(len(taus)).double(), None)
 
 

@@ -15,15 +15,18 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.types import _size
 
+from unibound.distributions import Drawn
 from unibound.energy import EnergyPrior
 from unibound.errors import UsageError
 from unibound.estimator import Estimate, Estimator
-from unibound.generation import Directed
 from unibound.joint import JointBound
 from unibound.prior import Prior
-from unibound.testing.worlds import Nodes, World, gradients, parameter_groups, scatter
+from unibound.testing.listing import gradients, parameter_groups, scatter
+from unibound.testing.worlds import Nodes, World
 
 MAX_ROWS = 1 << 20
+NOTHING = 1e-14
+"""Probability of a state that no sum notices."""
 
 
 class Replay:
@@ -40,13 +43,10 @@ class Replay:
         self.num_rows = len(world.xs)  # that list every outcome of the draws made so far
         self._rest = rows // len(world.xs)
         self._drawn: list[tuple[Tensor, Distribution, Tensor]] = []
-        q, prior, generator = copy.copy(world.joint.q), copy.copy(world.p.prior), copy.copy(world.p.generator)
+        q, p = copy.copy(world.joint.q), copy.copy(world.p)
         q.forward = lambda x: self._listed(world.joint.q(x), world.nodes, x)
-        prior.sample = self._sample_prior
-        if isinstance(prior, EnergyPrior):
-            prior.persistent = self._sample_chains
-        generator.forward = lambda tau: self._listed(world.p.generator(tau), world.x_nodes)
-        self.joint = JointBound(q, Directed(prior, generator))
+        p.dream = self._dream
+        self.joint = JointBound(q, p)
 
     def log_weights(self) -> Tensor | None:
         """log p*(x, tau) - log q(tau | x) of all that was drawn from q, [K, B] nats; None if nothing was."""
@@ -71,23 +71,29 @@ class Replay:
         def refuse(sample_shape: _size = ()) -> Tensor:
             raise UsageError(f"asked for reparameterized samples of {type(made).__name__}, which has none")
 
+        def draw(count: int, *, reparameterized: bool) -> tuple[Tensor, Tensor]:
+            drawn = made.rsample((count,)) if reparameterized else made.sample((count,))
+            return drawn, made.log_prob(drawn)
+
         made.sample = lambda sample_shape=(): rsample(sample_shape).detach()
         made.rsample = rsample if made.has_rsample else refuse
+        if isinstance(made, Drawn):
+            made.draw = draw
         return made
 
-    def _sample_prior(self, count: int) -> Tensor:
+    def _dream(self, count: int, *, persistent: bool = False) -> tuple[Tensor, Tensor]:
         self._demand_rows(count)
-        log_p = self.world.p.prior.log_prob(self.world.taus) + self.world.log_measure
-        pick = self._digits(len(log_p), 1)[0]  # [B]
-        self.log_prob = self.log_prob + log_p.detach().log_softmax(0)[pick]
-        return self.world.taus[pick]
-
-    def _sample_chains(self, count: int) -> Tensor:
-        self._demand_rows(count)
-        chains = self.world.p.prior.get_buffer("chains")  # [M, *Z]
-        pick = self._digits(len(chains), 1)[0]  # [B]
-        self.log_prob = self.log_prob - math.log(len(chains))
-        return chains[pick]
+        prior = self.world.p.unnormalized
+        if not (persistent and isinstance(prior, EnergyPrior)):
+            x, tau, log_p = self.world.dreams()
+            pick = self._digits(len(log_p), 1)[0]  # [B]
+            self.log_prob = self.log_prob + log_p[pick]
+            return x[pick], tau[pick]
+        x, tau, log_p = self.world.dreams(prior.chains)
+        chain = self._digits(len(log_p), 1)[0]
+        pick = self._digits(log_p.shape[1], 1)[0]
+        self.log_prob = self.log_prob - math.log(len(log_p)) + log_p[chain, pick]
+        return x[chain, pick], tau[chain, pick]
 
     def _digits(self, base: int, count: int) -> Tensor:
         """The next digits of every row: [count, B]."""
@@ -163,7 +169,7 @@ def expected_bound(world: World, estimator: Estimator) -> Tensor:
 def expected_gradient(world: World, estimator: Estimator) -> dict[str, Tensor]:
     """Exact expectation, over data, draws and chains, of the direction of ascent, by parameter group."""
     total: dict[str, Tensor] = {}
-    for weight in exact_chains(world.p.prior, world.taus):
+    for weight in exact_chains(world.p.unnormalized, *world.states()):
         rehearsal = rehearse(world, estimator)
         value = -(world.log_data.exp() * rehearsal.mean(rehearsal.estimate.surrogate)).sum()
         for name, gradient in gradients(weight * value, rehearsal.groups()).items():
@@ -171,8 +177,8 @@ def expected_gradient(world: World, estimator: Estimator) -> dict[str, Tensor]:
     return total
 
 
-def exact_chains(prior: Prior, taus: Tensor) -> Iterator[float]:
-    """Set the prior's chains to one latent after another, and yield the probability of each.
+def exact_chains(prior: Prior | None, states: Tensor, log_measure: Tensor) -> Iterator[float]:
+    """Set the prior's chains to one state after another, and yield the probability of each.
 
     A surrogate is linear in the mean over the chains, so this gives what stationary chains would. A prior
     without chains is yielded once, as it is.
@@ -181,11 +187,12 @@ def exact_chains(prior: Prior, taus: Tensor) -> Iterator[float]:
         yield 1.0
         return
     before = prior.chains
-    probability = (-prior.free_energy(taus)).softmax(0)
+    probability = (log_measure - prior.free_energy(states).detach()).softmax(0)
     try:
-        for tau, weight in zip(taus, probability.tolist(), strict=True):
-            prior.chains = tau.unsqueeze(0)
-            yield weight
+        for state, weight in zip(states, probability.tolist(), strict=True):
+            if weight > NOTHING:
+                prior.chains = state.unsqueeze(0)
+                yield weight
     finally:
         prior.chains = before
 

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from unibound.testing.conformance import variants
-from unibound.testing.worlds import Rates, Table, World
+from unibound.testing.priors import Rates, Table
+from unibound.testing.worlds import World
 
 LARGEST = 1e4
 """Log-weights of a model that is much too sure of itself, in nats."""

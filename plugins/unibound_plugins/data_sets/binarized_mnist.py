@@ -58,9 +58,9 @@ class BinarizedMnist(DataSet):
             if first.suffix == ".npz":
                 return _verify(read_npz(first), first)
             paths = {name: find(self.folder, f"binarized_mnist_{name}.amat") for name in _CHECKSUMS}
-        splits = {name: _read_amat(path) for name, path in paths.items()}
+        train, valid, test = (_read_amat(paths[name]) for name in ("train", "valid", "test"))
         source = paths["train"].parent
-        return _verify(Splits(**splits, source=str(source)), source)
+        return _verify(Splits(train, valid, test, source=str(source)), source)
 
 
 def _verify(splits: Splits, source: Path) -> Splits:

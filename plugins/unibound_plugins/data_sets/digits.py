@@ -26,8 +26,8 @@ class Digits(DataSet):
     def load(self) -> Splits:
         """Read the images [N, 8, 8] that come with the package."""
         with as_file(files(__package__ or "") / "digits.npz") as path, np.load(path) as file:
-            splits = {name: torch.from_numpy(file[name]) / _DARKEST for name in ("train", "valid", "test")}
-        return Splits(**splits, source="digits")
+            train, valid, test = (torch.from_numpy(file[name]) / _DARKEST for name in ("train", "valid", "test"))
+        return Splits(train, valid, test, source="digits", levels=_DARKEST + 1)
 
 
 @hookimpl

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from unibound import DataSet, Splits, UsageError, hookimpl
-from unibound.data import read_npz
+from unibound.data import read_npz, scale
 from unibound.data.download import fetch, find
 
 _FILES = {"train": "train-images-idx3-ubyte", "test": "t10k-images-idx3-ubyte"}
@@ -87,7 +87,7 @@ def _load(name: str, folder: Path | None, addresses: tuple[str, ...], checksums:
     else:
         first = find(folder, f"{name}.npz", _FILES["train"], f"{_FILES['train']}.gz")
         if first.suffix == ".npz":
-            return read_npz(first, num_valid=_NUM_VALID)
+            return scale(read_npz(first, num_valid=_NUM_VALID))
         paths = {split: find(folder, file, f"{file}.gz") for split, file in _FILES.items()}
     train, test = (_read_idx(paths[split]) for split in ("train", "test"))
     if len(train) <= _NUM_VALID:
@@ -95,7 +95,7 @@ def _load(name: str, folder: Path | None, addresses: tuple[str, ...], checksums:
             f"{paths['train']}: has {len(train)} images, of which the last {_NUM_VALID} would "
             "validate; get the original file again"
         )
-    return Splits(train[:-_NUM_VALID], train[-_NUM_VALID:], test, source=str(paths["train"].parent))
+    return Splits(train[:-_NUM_VALID], train[-_NUM_VALID:], test, source=str(paths["train"].parent), levels=256)
 
 
 def _read_idx(path: Path) -> Tensor:

@@ -90,11 +90,11 @@ class CD(Estimator):
     def __call__(self, joint: JointBound, x: Tensor) -> Estimate:
         prior = _energy_prior(joint)
         with torch.no_grad():
-            tau = joint.q(x).sample()  # [B, *Z]
+            tau = joint.p.state(x, joint.q(x).sample())  # [B, *Z]
         if self.policy_gradient:
             surrogate = joint_divergence(prior, tau, self.steps)  # [B]
         else:
-            ends = prior.chains if self.persistent else prior.gibbs(tau, self.steps)
+            ends = prior.chains if self.persistent else prior.move(tau, self.steps)
             positive, negative = prior.free_energy(torch.cat([tau, ends])).split([len(tau), len(ends)])
             surrogate = positive - (negative.mean() if self.persistent else negative)
         return Estimate(surrogate, bound=None, log_weights=None, side="none")

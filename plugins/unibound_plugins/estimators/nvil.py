@@ -80,7 +80,7 @@ class NVIL(Estimator):
             raise UsageError(
                 "nvil needs its baseline: set joint.auxiliary = estimator.auxiliary(x) before the first step"
             )
-        particles = joint.particles(x, self.num_particles)
+        particles = joint.particles(x, self.num_particles, whole=False)
         log_w = particles.log_weights.detach()  # [K, B]
         surprise = baseline(x, log_w)  # [K, B]
         if baseline.training:

@@ -40,7 +40,7 @@ class SGVB(Estimator):
     analytic_kl: bool = False
 
     def __call__(self, joint: JointBound, x: Tensor) -> Estimate:
-        particles = joint.particles(x, self.num_particles, reparameterized=True)
+        particles = joint.particles(x, self.num_particles, reparameterized=True, whole=False)
         log_w = particles.log_weights  # [K, B]
         elbo = log_w.mean(0)  # [B]
         if self.analytic_kl:

@@ -35,7 +35,7 @@ class WakeSleep(Estimator):
         return frozenset({"generator", "prior"})
 
     def __call__(self, joint: JointBound, x: Tensor) -> Estimate:
-        particles = joint.particles(x, self.num_particles)
+        particles = joint.particles(x, self.num_particles, whole=False)
         log_w = particles.log_weights.detach()  # [K, B]
         wake = particles.log_p.mean(0)  # [B]
         dream, tau = joint.p.dream(len(x))  # [B, *X], [B, *Z]

@@ -6,16 +6,17 @@ from torch.distributions import Distribution
 
 from unibound import Likelihood, hookimpl
 from unibound.distributions import Bits
+from unibound.support import boolean
 
 
 @attrs.frozen
 class Bernoulli(Likelihood):
     """Every element is a bit, and the network's output its logit."""
 
-    support = "bits"
+    support = boolean
 
-    def __call__(self, outputs: Tensor, event_dims: int) -> Distribution:
-        return Bits(outputs.squeeze(-event_dims - 1), event_dims)
+    def __call__(self, outputs: Tensor, event_shape: tuple[int, ...]) -> Distribution:
+        return Bits(outputs, len(event_shape))
 
 
 @hookimpl

@@ -1,13 +1,12 @@
 """Independent normals with a mean and a scale of their own."""
 
-from typing import ClassVar
-
 import attrs
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 from torch.nn.functional import softplus
 
 from unibound import Likelihood, hookimpl
+from unibound.support import real
 
 
 @attrs.frozen
@@ -18,15 +17,17 @@ class Gaussian(Likelihood):
         min_scale: smallest standard deviation, which keeps a density over continuous data bounded.
     """
 
-    support = "reals"
-    num_outputs: ClassVar[int] = 2
+    support = real
 
     min_scale: float = attrs.field(default=1e-3, validator=attrs.validators.gt(0.0))
 
-    def __call__(self, outputs: Tensor, event_dims: int) -> Distribution:
-        mean, raw = outputs.unbind(-event_dims - 1)
+    def outputs(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (2, *event_shape)
+
+    def __call__(self, outputs: Tensor, event_shape: tuple[int, ...]) -> Distribution:
+        mean, raw = outputs.unbind(-len(event_shape) - 1)
         normal = Normal(mean, self.min_scale + softplus(raw), validate_args=False)
-        return Independent(normal, event_dims, validate_args=False)
+        return Independent(normal, len(event_shape), validate_args=False)
 
 
 @hookimpl

@@ -6,6 +6,7 @@ from torch.distributions import Distribution, Independent
 from torch.nn.functional import softplus
 
 from unibound import Likelihood, distributions, hookimpl
+from unibound.support import real
 
 
 @attrs.frozen
@@ -20,15 +21,17 @@ class Logistic(Likelihood):
         min_scale: smallest scale, which keeps a density over continuous data bounded.
     """
 
-    support = "reals"
-    num_outputs = 2
+    support = real
 
     min_scale: float = attrs.field(default=1e-3, validator=attrs.validators.gt(0.0))
 
-    def __call__(self, outputs: Tensor, event_dims: int) -> Distribution:
-        location, raw = outputs.unbind(-event_dims - 1)
+    def outputs(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (2, *event_shape)
+
+    def __call__(self, outputs: Tensor, event_shape: tuple[int, ...]) -> Distribution:
+        location, raw = outputs.unbind(-len(event_shape) - 1)
         logistic = distributions.Logistic(location, self.min_scale + softplus(raw))
-        return Independent(logistic, event_dims, validate_args=False)
+        return Independent(logistic, len(event_shape), validate_args=False)
 
 
 @hookimpl

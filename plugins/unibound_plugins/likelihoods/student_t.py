@@ -6,6 +6,7 @@ from torch.distributions import Distribution, Independent
 from torch.nn.functional import softplus
 
 from unibound import Likelihood, hookimpl
+from unibound.support import real
 
 
 @attrs.frozen
@@ -22,17 +23,19 @@ class StudentT(Likelihood):
         min_scale: smallest scale, which keeps a density over continuous data bounded.
     """
 
-    support = "reals"
-    num_outputs = 2
+    support = real
 
     degrees: float = attrs.field(default=5.0, validator=attrs.validators.gt(1.0))
     min_scale: float = attrs.field(default=1e-3, validator=attrs.validators.gt(0.0))
 
-    def __call__(self, outputs: Tensor, event_dims: int) -> Distribution:
-        location, raw = outputs.unbind(-event_dims - 1)
+    def outputs(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (2, *event_shape)
+
+    def __call__(self, outputs: Tensor, event_shape: tuple[int, ...]) -> Distribution:
+        location, raw = outputs.unbind(-len(event_shape) - 1)
         degrees = location.new_tensor(self.degrees)
         t = distributions.StudentT(degrees, location, self.min_scale + softplus(raw), validate_args=False)
-        return Independent(t, event_dims, validate_args=False)
+        return Independent(t, len(event_shape), validate_args=False)
 
 
 @hookimpl

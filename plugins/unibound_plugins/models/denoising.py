@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
 from unibound import Directed, Generator, Inference, JointBound, Likelihood, Model, Prior, UsageError, hookimpl
-from unibound.distributions import Bits, require_bits
+from unibound.distributions import Bits
+from unibound.support import boolean, real, require, require_within
 
 Kind = Literal["masking", "salt_and_pepper", "gaussian"]
 NEVER = -1000.0  # the logit of a bit that is never drawn: its sigmoid is 0, its log-probability finite
@@ -26,7 +27,7 @@ class Corruption(Inference):
     def forward(self, x: Tensor) -> Distribution:
         if self.kind == "gaussian":
             return Independent(Normal(x, self.level, validate_args=False), self.event_dims, validate_args=False)
-        require_bits(f"denoising by {self.kind}", x)
+        require(boolean, x, f"denoising by {self.kind}")
         off = self.level if self.kind == "masking" else self.level / 2  # probability that a 1 is lost
         keep = math.log1p(-off) - math.log(off)
         logits = torch.full_like(x, NEVER if self.kind == "masking" else -keep)
@@ -39,16 +40,15 @@ class Denoiser(Generator):
     def __init__(self, hidden: tuple[int, ...], likelihood: Likelihood, x_shape: torch.Size) -> None:
         super().__init__()
         self.likelihood, self.x_shape = likelihood, x_shape
-        size = x_shape.numel()
         layers: list[nn.Module] = []
-        for fan_in, fan_out in pairwise([size, *hidden, size * likelihood.num_outputs]):
+        for fan_in, fan_out in pairwise([x_shape.numel(), *hidden, math.prod(likelihood.outputs(x_shape))]):
             layers += [nn.Linear(fan_in, fan_out), nn.ELU()]
         self.network = nn.Sequential(*layers[:-1])
 
     def forward(self, tau: Tensor) -> Distribution:
         flat = tau.flatten(-len(self.x_shape))  # [..., X]
-        shape = (*flat.shape[:-1], self.likelihood.num_outputs, *self.x_shape)
-        return self.likelihood(self.network(flat).view(shape), len(self.x_shape))
+        outputs = self.network(flat).view(*flat.shape[:-1], *self.likelihood.outputs(self.x_shape))
+        return self.likelihood(outputs, self.x_shape)
 
 
 @attrs.frozen
@@ -82,16 +82,13 @@ class Denoising(Model):
         if self.corruption != "gaussian" and self.level >= 1:
             raise UsageError(f"denoising: with {self.corruption}, level must be below 1, not {self.level}")
 
-    def latent_shape(self, x_shape: tuple[int, ...]) -> tuple[int, ...]:
+    def prior_shape(self, x_shape: tuple[int, ...]) -> tuple[int, ...]:
         return x_shape
 
-    def build(self, prior: Prior, likelihood: Likelihood, posterior: Likelihood, x_mean: Tensor) -> JointBound:
-        support, name = ("reals", "gaussian") if self.corruption == "gaussian" else ("bits", "bernoulli")
-        if posterior.support != support:
-            raise UsageError(
-                f"denoising by {self.corruption} makes tau of {support}, but the prior, or posterior, is over "
-                f"{posterior.support}; use prior convolved, and posterior {name}"
-            )
+    def assemble(self, prior: Prior, likelihood: Likelihood, posterior: Likelihood, x_mean: Tensor) -> JointBound:
+        over = real if self.corruption == "gaussian" else boolean
+        cure = "use prior convolved, which is over whatever q is"
+        require_within(over, f"tau, by {self.corruption},", prior.support, "the prior is", cure)
         inference = Corruption(self.corruption, self.level, x_mean.dim())
         return JointBound(inference, Directed(prior, Denoiser(self.hidden, likelihood, x_mean.shape)))
 

@@ -5,31 +5,31 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from unibound import Directed, Generator, Inference, JointBound, Likelihood, Model, Prior, hookimpl
-from unibound.distributions import PointMass, require_bits
+from unibound.distributions import PointMass
+from unibound.support import Constraint, require
 
 
 class IdentityInference(Inference):
-    """q(tau | x): all mass on tau = x."""
+    """q(tau | x): all mass on tau = x, which must be something the prior is over."""
 
-    def __init__(self, event_dims: int, bits: bool) -> None:
+    def __init__(self, event_dims: int, support: Constraint | None) -> None:
         super().__init__()
-        self.event_dims, self.bits = event_dims, bits
+        self.event_dims, self.support = event_dims, support
 
     def forward(self, x: Tensor) -> Distribution:
-        if self.bits:
-            require_bits("identity, with a prior over bits,", x)
-        return PointMass(x, self.event_dims)
+        require(self.support, x, "identity takes data for latents, and its prior")
+        return PointMass(x, self.event_dims, self.support)
 
 
 class IdentityGenerator(Generator):
     """p(x | tau): all mass on x = tau."""
 
-    def __init__(self, event_dims: int) -> None:
+    def __init__(self, event_dims: int, support: Constraint | None) -> None:
         super().__init__()
-        self.event_dims = event_dims
+        self.event_dims, self.support = event_dims, support
 
     def forward(self, tau: Tensor) -> Distribution:
-        return PointMass(tau, self.event_dims)
+        return PointMass(tau, self.event_dims, self.support)
 
 
 @attrs.frozen
@@ -38,18 +38,19 @@ class Identity(Model):
 
         q(tau | x) = 1 if tau = x,  p(x | tau) = 1 if x = tau,  so log w = log p*(x) for every particle
 
-    It is trained, evaluated and drawn like any other model; one particle is as good as many. The
-    likelihood plays no part, and the posterior only says what the prior is over: with bits, data must
-    be bits.
+    It is trained, evaluated and drawn like any other model; one particle is as good as many. Likelihood
+    and posterior play no part: data must be what the prior is over.
     """
 
-    def latent_shape(self, x_shape: tuple[int, ...]) -> tuple[int, ...]:
+    def data_support(self, prior: type[Prior], likelihood: Likelihood) -> Constraint | None:
+        return prior.support
+
+    def prior_shape(self, x_shape: tuple[int, ...]) -> tuple[int, ...]:
         return x_shape
 
-    def build(self, prior: Prior, likelihood: Likelihood, posterior: Likelihood, x_mean: Tensor) -> JointBound:
-        event_dims = x_mean.dim()
-        inference = IdentityInference(event_dims, posterior.support == "bits")
-        return JointBound(inference, Directed(prior, IdentityGenerator(event_dims)))
+    def assemble(self, prior: Prior, likelihood: Likelihood, posterior: Likelihood, x_mean: Tensor) -> JointBound:
+        dims, support = x_mean.dim(), prior.support
+        return JointBound(IdentityInference(dims, support), Directed(prior, IdentityGenerator(dims, support)))
 
 
 @hookimpl

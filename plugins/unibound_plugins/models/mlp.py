@@ -1,11 +1,11 @@
 """Fully connected networks on both sides, the generator the mirror of the inference network."""
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Literal
 
 import attrs
-import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
@@ -29,30 +29,29 @@ class MLPInference(Inference):
 
     x_mean: Tensor
 
-    def __init__(self, network: nn.Module, posterior: Likelihood, latent_shape: torch.Size, x_mean: Tensor) -> None:
+    def __init__(self, network: nn.Module, posterior: Likelihood, tau_shape: tuple[int, ...], x_mean: Tensor) -> None:
         super().__init__()
-        self.network, self.posterior, self.latent_shape = network, posterior, latent_shape
+        self.network, self.posterior, self.tau_shape = network, posterior, tuple(tau_shape)
+        self.x_dims = x_mean.dim()
         self.register_buffer("x_mean", x_mean.flatten())
 
     def forward(self, x: Tensor) -> Distribution:
-        outputs = self.network(x.flatten(1) - self.x_mean)
-        return self.posterior(
-            outputs.view(len(x), self.posterior.num_outputs, *self.latent_shape), len(self.latent_shape)
-        )
+        flat = x.flatten(-self.x_dims) - self.x_mean  # [..., X]
+        outputs = self.network(flat).view(*flat.shape[:-1], *self.posterior.outputs(self.tau_shape))
+        return self.posterior(outputs, self.tau_shape)
 
 
 class MLPGenerator(Generator):
     """p(x | tau)."""
 
-    def __init__(self, network: nn.Module, likelihood: Likelihood, latent_dims: int, x_shape: torch.Size) -> None:
+    def __init__(self, network: nn.Module, likelihood: Likelihood, latent_dims: int, x_shape: tuple[int, ...]) -> None:
         super().__init__()
-        self.network, self.likelihood, self.latent_dims, self.x_shape = network, likelihood, latent_dims, x_shape
+        self.network, self.likelihood, self.latent_dims, self.x_shape = network, likelihood, latent_dims, tuple(x_shape)
 
     def forward(self, tau: Tensor) -> Distribution:
         flat = tau.flatten(-self.latent_dims)  # [..., Z]
-        outputs = self.network(flat)
-        shape = (*flat.shape[:-1], self.likelihood.num_outputs, *self.x_shape)
-        return self.likelihood(outputs.view(shape), len(self.x_shape))
+        outputs = self.network(flat).view(*flat.shape[:-1], *self.likelihood.outputs(self.x_shape))
+        return self.likelihood(outputs, self.x_shape)
 
 
 @attrs.frozen
@@ -73,17 +72,17 @@ class MLP(Model):
     activation: Literal["elu", "relu", "tanh"] = "elu"
     dropout: float = attrs.field(default=0.2, validator=[attrs.validators.ge(0.0), attrs.validators.lt(1.0)])
 
-    def latent_shape(self, x_shape: tuple[int, ...]) -> tuple[int, ...]:
+    def prior_shape(self, x_shape: tuple[int, ...]) -> tuple[int, ...]:
         return (self.num_latents,)
 
-    def build(self, prior: Prior, likelihood: Likelihood, posterior: Likelihood, x_mean: Tensor) -> JointBound:
-        size, latents = x_mean.numel(), prior.event_shape.numel()
-        up = [size, *self.hidden, latents * posterior.num_outputs]
-        down = [latents, *reversed(self.hidden), size * likelihood.num_outputs]
+    def assemble(self, prior: Prior, likelihood: Likelihood, posterior: Likelihood, x_mean: Tensor) -> JointBound:
+        x_shape, tau_shape = tuple(x_mean.shape), tuple(prior.event_shape)
+        up = [x_mean.numel(), *self.hidden, math.prod(posterior.outputs(tau_shape))]
+        down = [math.prod(tau_shape), *reversed(self.hidden), math.prod(likelihood.outputs(x_shape))]
         inference, generator = (stack(widths, self.activation, self.dropout) for widths in (up, down))
         return JointBound(
-            MLPInference(inference, posterior, prior.event_shape, x_mean),
-            Directed(prior, MLPGenerator(generator, likelihood, len(prior.event_shape), x_mean.shape)),
+            MLPInference(inference, posterior, tau_shape, x_mean),
+            Directed(prior, MLPGenerator(generator, likelihood, len(tau_shape), x_shape)),
         )
 
 

@@ -1,5 +1,6 @@
 """Residual convolutional networks on both sides, for images."""
 
+import math
 from itertools import pairwise
 
 import attrs
@@ -47,15 +48,17 @@ class ResNetInference(Inference):
 
     x_mean: Tensor
 
-    def __init__(self, network: nn.Module, posterior: Likelihood, latent_shape: tuple[int, ...], x_mean: Tensor):
+    def __init__(self, network: nn.Module, posterior: Likelihood, tau_shape: tuple[int, ...], x_mean: Tensor):
         super().__init__()
-        self.network, self.posterior, self.latent_shape = network, posterior, latent_shape
+        self.network, self.posterior, self.tau_shape = network, posterior, tuple(tau_shape)
         self.register_buffer("x_mean", x_mean.clone())
 
     def forward(self, x: Tensor) -> Distribution:
-        images = (x - self.x_mean).reshape(len(x), -1, *x.shape[-2:])  # [B, C, H, W]
-        shape = (len(x), self.posterior.num_outputs, *self.latent_shape)
-        return self.posterior(self.network(images).view(shape), len(self.latent_shape))
+        centered = x - self.x_mean
+        lead = centered.shape[: centered.dim() - self.x_mean.dim()]
+        channels = self.x_mean.shape[0] if self.x_mean.dim() == 3 else 1
+        outputs = self.network(centered.reshape(-1, channels, *centered.shape[-2:]))  # of images [N, C, H, W]
+        return self.posterior(outputs.view(*lead, *self.posterior.outputs(self.tau_shape)), self.tau_shape)
 
 
 class ResNetGenerator(Generator):
@@ -67,9 +70,9 @@ class ResNetGenerator(Generator):
 
     def forward(self, tau: Tensor) -> Distribution:
         flat = tau.flatten(-self.latent_dims)  # [..., Z]
-        outputs = self.network(flat.reshape(-1, flat.shape[-1]))  # [N, num_outputs * C, H, W]
-        shape = (*flat.shape[:-1], self.likelihood.num_outputs, *self.x_shape)
-        return self.likelihood(outputs.reshape(shape), len(self.x_shape))
+        outputs = self.network(flat.reshape(-1, flat.shape[-1]))  # [N, maps, H, W]
+        shape = (*flat.shape[:-1], *self.likelihood.outputs(self.x_shape))
+        return self.likelihood(outputs.reshape(shape), self.x_shape)
 
 
 @attrs.frozen
@@ -100,11 +103,12 @@ class ResNet(Model):
     hidden: int = attrs.field(default=200, validator=ge(1))
     dropout: float = attrs.field(default=0.0, validator=[ge(0.0), lt(1.0)])
 
-    def latent_shape(self, x_shape: tuple[int, ...]) -> tuple[int, ...]:
+    def prior_shape(self, x_shape: tuple[int, ...]) -> tuple[int, ...]:
         return (self.num_latents,)
 
-    def build(self, prior: Prior, likelihood: Likelihood, posterior: Likelihood, x_mean: Tensor) -> JointBound:
-        shape, latents = tuple(x_mean.shape), prior.event_shape.numel()
+    def assemble(self, prior: Prior, likelihood: Likelihood, posterior: Likelihood, x_mean: Tensor) -> JointBound:
+        shape, tau_shape = tuple(x_mean.shape), tuple(prior.event_shape)
+        latents = math.prod(tau_shape)
         sizes = self._sizes(shape)
         channels, features = shape[0] if len(shape) == 3 else 1, self.maps[-1] * sizes[-1][0] * sizes[-1][1]
 
@@ -112,7 +116,7 @@ class ResNet(Model):
         for maps_in, maps_out in pairwise((channels, *self.maps)):
             up += [Block(maps_in, maps_out, 2, self.dropout), Block(maps_out, maps_out, 1, self.dropout)]
         up += [nn.ELU(), nn.Flatten(), dense(features, self.hidden), nn.ELU()]
-        up.append(dense(self.hidden, latents * posterior.num_outputs))
+        up.append(dense(self.hidden, math.prod(posterior.outputs(tau_shape))))
 
         down: list[nn.Module] = [dense(latents, self.hidden), nn.ELU(), dense(self.hidden, features)]
         down.append(nn.Unflatten(1, (self.maps[-1], *sizes[-1])))
@@ -120,10 +124,10 @@ class ResNet(Model):
         for (maps_in, maps_out), size in zip(pairwise((reverse[0], *reverse)), sizes[-2::-1], strict=True):
             down += [nn.Upsample(size), Block(maps_in, maps_out, 1, self.dropout)]
             down.append(Block(maps_out, maps_out, 1, self.dropout))
-        down += [nn.ELU(), conv(reverse[-1], channels * likelihood.num_outputs, 3)]
+        down += [nn.ELU(), conv(reverse[-1], math.prod(likelihood.outputs(shape)) // (shape[-2] * shape[-1]), 3)]
 
-        generator = ResNetGenerator(nn.Sequential(*down), likelihood, len(prior.event_shape), shape)
-        inference = ResNetInference(nn.Sequential(*up), posterior, prior.event_shape, x_mean)
+        generator = ResNetGenerator(nn.Sequential(*down), likelihood, len(tau_shape), shape)
+        inference = ResNetInference(nn.Sequential(*up), posterior, tau_shape, x_mean)
         return JointBound(inference, Directed(prior, generator))
 
     def _sizes(self, x_shape: tuple[int, ...]) -> list[tuple[int, int]]:

@@ -39,8 +39,8 @@ class BDMC(PartitionEstimator):
     def fit(self, prior: EnergyPrior) -> NormalizedPrior:
         prior = require_energy_prior("bdmc", prior)
         path = schedules.choose(self.schedule, self.num_temperatures, self.betas, prior)
-        log_z, _ = annealing.sandwich(prior, path, self.num_chains, self.num_steps)
-        return ScaledPrior(prior, attrs.evolve(log_z, tolerance=self.tolerance))
+        both, _ = annealing.sandwich(prior, path, self.num_chains, self.num_steps)
+        return ScaledPrior(prior, attrs.evolve(both, tolerance=self.tolerance))
 
 
 @hookimpl

@@ -4,6 +4,7 @@ import attrs
 
 from unibound import EnergyPrior, LogZ, NormalizedPrior, PartitionEstimator, ScaledPrior, UsageError, hookimpl
 from unibound.partition import enumeration, require_energy_prior
+from unibound.support import describe
 
 
 @attrs.frozen
@@ -21,9 +22,14 @@ class Exact(PartitionEstimator):
     chunk_bits: int = attrs.field(default=14, validator=[attrs.validators.ge(1), attrs.validators.le(24)])
 
     def check(self, prior: EnergyPrior) -> None:
-        num_bits = prior.enumeration().num_bits
-        if num_bits > self.max_bits:
-            raise UsageError(f"exact would list 2^{num_bits} states, more than 2^{self.max_bits}; use ais or bdmc")
+        states = prior.enumeration()
+        if states is None:
+            over = describe(prior.support)
+            raise UsageError(f"exact lists states, but {type(prior).__name__} is over {over}; use ais or bdmc")
+        if states.num_bits > self.max_bits:
+            raise UsageError(
+                f"exact would list 2^{states.num_bits} states, more than 2^{self.max_bits}; use ais or bdmc"
+            )
 
     def fit(self, prior: EnergyPrior) -> NormalizedPrior:
         prior = require_energy_prior("exact", prior)

@@ -1,12 +1,11 @@
 """Independent bits with learned rates, as a prior."""
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 
 from unibound import Prior, hookimpl
 from unibound.distributions import Bits
+from unibound.support import boolean
 
 
 class Bernoulli(Prior):
@@ -16,7 +15,7 @@ class Bernoulli(Prior):
         event_shape: shape [*Z] of one latent.
     """
 
-    posterior: ClassVar[str] = "bernoulli"
+    support = boolean
 
     def __init__(self, event_shape: tuple[int, ...]) -> None:
         super().__init__(event_shape)

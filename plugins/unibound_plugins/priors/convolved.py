@@ -1,7 +1,6 @@
 """The aggregated posterior as a prior: the data, seen through q."""
 
 import math
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -30,7 +29,7 @@ class Convolved(Prior):
     et al., "Adversarial autoencoders" (2016), https://arxiv.org/abs/1511.05644, for the name.
     """
 
-    posterior: ClassVar[str] = "bernoulli"
+    support = None  # whatever q is over
     x: Tensor
 
     def __init__(self, event_shape: tuple[int, ...]) -> None:

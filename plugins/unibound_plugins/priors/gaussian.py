@@ -1,6 +1,6 @@
 """A normal prior: the standard one of a variational autoencoder, or a learned one."""
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from torch.distributions import (
 )
 
 from unibound import Prior, hookimpl
+from unibound.support import real
 
 
 class Gaussian(Prior):
@@ -26,7 +27,7 @@ class Gaussian(Prior):
         covariance: fixed (m = 0 and L = I), diagonal (m and the scales learned) or full (m and L learned).
     """
 
-    posterior: ClassVar[str] = "gaussian"
+    support = real
 
     def __init__(
         self, event_shape: tuple[int, ...], *, covariance: Literal["fixed", "diagonal", "full"] = "fixed"

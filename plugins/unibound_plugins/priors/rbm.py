@@ -1,7 +1,6 @@
 """A restricted Boltzmann machine over bits, hidden units summed out, as a prior."""
 
 import math
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +8,7 @@ from torch.nn.functional import softplus
 
 from unibound import EnergyPrior, Enumeration, UsageError, hookimpl, kernels
 from unibound.distributions import Bits, pairwise_log_prob
+from unibound.support import boolean
 
 MAX_BITS = 12  # hidden units whose states are listed for the transitions
 
@@ -25,13 +25,14 @@ class RBM(EnergyPrior):
         num_hidden: hidden units.
         num_chains: persistent chains M.
         steps: block Gibbs steps of every chain per training step.
+        num_replicas: temperatures at which the chains are kept, evenly from 0 to 1; neighbors swap after each step.
         init_scale: standard deviation of the initial weights.
 
     Source: Smolensky, "Information processing in dynamical systems" (1986); as a prior of a deep
     model, Hu and Salakhutdinov, "Learning deep generative models with discrete latent variables" (2018).
     """
 
-    posterior: ClassVar[str] = "bernoulli"
+    support = boolean
     base_bias: Tensor
 
     def __init__(
@@ -41,13 +42,17 @@ class RBM(EnergyPrior):
         num_hidden: int = 64,
         num_chains: int = 100,
         steps: int = 5,
+        num_replicas: int = 1,
         init_scale: float = 0.01,
     ) -> None:
-        for name, value in {"num_hidden": num_hidden, "num_chains": num_chains, "steps": steps}.items():
+        sizes = {"num_hidden": num_hidden, "num_chains": num_chains, "steps": steps, "num_replicas": num_replicas}
+        for name, value in sizes.items():
             if value < 1:
                 raise UsageError(f"rbm: {name} must be at least 1, not {value}")
         num_visible = math.prod(event_shape)
-        super().__init__(torch.randint(2, (num_chains, *event_shape)).to(torch.get_default_dtype()), steps)
+        chains = torch.randint(2, (num_chains, *event_shape)).to(torch.get_default_dtype())
+        betas = torch.linspace(0, 1, num_replicas).tolist() if num_replicas > 1 else (1.0,)
+        super().__init__(chains, steps, betas)
         self.weight = nn.Parameter(init_scale * torch.randn(num_visible, num_hidden))
         self.visible_bias = nn.Parameter(torch.zeros(num_visible))
         self.hidden_bias = nn.Parameter(torch.zeros(num_hidden))
@@ -88,6 +93,8 @@ class RBM(EnergyPrior):
 
     @torch.no_grad()
     def anneal(self, tau: Tensor, betas: Tensor) -> tuple[Tensor, Tensor]:
+        if self.transition is not None:  # the kernels move states as `gibbs` does
+            return super().anneal(tau, betas)
         sweep = kernels.rbm_ais if betas[-1] >= betas[0] else kernels.rbm_reverse_ais
         v, log_w = sweep(tau.flatten(1), self.weight, self.visible_bias, self.hidden_bias, self.base_bias, betas)
         return v.view_as(tau), log_w
@@ -105,7 +112,7 @@ class RBM(EnergyPrior):
         rate = (tau.flatten(1).double().sum(0) + 1) / (len(tau) + 2)  # [V]
         self.base_bias.copy_(rate.logit())
 
-    def enumeration(self) -> Enumeration:
+    def enumeration(self) -> Enumeration | None:
         """The smaller side: visible states with the hidden summed out, or the reverse."""
         num_visible, num_hidden = self.weight.shape
         if num_visible <= num_hidden:

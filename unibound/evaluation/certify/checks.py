@@ -58,11 +58,6 @@ def image_shape(x: Tensor) -> tuple[int, ...]:
     return (side, side) if side > 1 and side * side == shape[0] else shape
 
 
-def spread(x: Tensor, count: int) -> Tensor:
-    """At most `count` of x [N, ...], evenly spread: files are often sorted, and their first data no sample."""
-    return x[torch.arange(min(count, len(x)), device=x.device) * len(x) // max(1, min(count, len(x)))]
-
-
 @torch.no_grad()
 def free_energies(prior: EnergyPrior, tau: Tensor) -> Tensor:
     """F(tau) of tau [N, *Z]: [N] nats, float64, a thousand at a time."""
@@ -89,13 +84,13 @@ def conservative(prior: EnergyPrior, tau: Tensor, x: Tensor, p: Generation | Non
     total = torch.full((len(x),), -math.inf, dtype=torch.float64, device=x.device)
     count = 0
     for _ in range(-(-CSL_STATES // len(tau))):
-        tau = prior.gibbs(tau, CSL_STEPS)
+        tau = prior.move(tau, CSL_STEPS)
         if p is None:
             log_p = prior.log_reach(tau, x)  # [S, N]
             if log_p is None:
                 return None
         else:
-            conditional = p.conditional(tau)
+            conditional = p.conditional(p.complete(tau))
             log_p = torch.cat([pairwise_log_prob(conditional, part).mT for part in x.split(100)], 1)
         total = torch.logaddexp(total, log_p.double().logsumexp(0))
         count += len(tau)

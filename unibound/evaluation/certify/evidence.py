@@ -2,17 +2,17 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 import attrs
 import torch
 from torch import Tensor
 
+from unibound.claim import Side
 from unibound.energy import EnergyPrior
 from unibound.errors import UsageError
 from unibound.evaluation.certify import checks
 from unibound.partition import annealing, schedules
-from unibound.partition.log_z import LEAST_ESS, LogZ
+from unibound.partition.log_z import LEAST_ESS, Sandwich
 from unibound.partition.schedules import Schedule
 
 SURE = math.log(20)
@@ -28,7 +28,7 @@ class Evidence:
         value: in nats.
         stderr: standard error, over chains for log Z and over data for likelihoods; None if unknown.
         of: what it is an estimate or a bound of.
-        errs: `low`, `high` or `exact`, in expectation.
+        side: where it lies, in expectation, relative to that.
         proof: whether that side is a theorem here; otherwise the number is only a check.
         note: what else there is to say.
     """
@@ -37,7 +37,7 @@ class Evidence:
     value: float
     stderr: float | None
     of: str
-    errs: Literal["low", "high", "exact"]
+    side: Side
     proof: bool
     note: str = ""
 
@@ -58,30 +58,28 @@ def schedule_of(temperatures: int | str | Sequence[float], prior: EnergyPrior) -
     return schedules.of(temperatures)
 
 
-def objections(prior: EnergyPrior, log_z: LogZ, path: Schedule, num_chains: int, base: str) -> tuple[str, ...]:
+def objections(prior: EnergyPrior, both: Sandwich, path: Schedule, num_chains: int, base: str) -> tuple[str, ...]:
     """Why log Z is not to be believed, the likely cause last; nothing if it is."""
-    assert log_z.opposite is not None
     found = []
-    for name, side in (("forward", log_z.opposite), ("reverse", log_z)):
+    for name, side in (("forward", both.lower), ("reverse", both.upper)):
         if side.ess is not None and side.num_chains is not None and side.ess < LEAST_ESS * side.num_chains:
             found.append(f"{side.ess:.1f} of {side.num_chains} {name} chains carry its estimate of log Z")
-    if log_z.disagreement is not None:
-        found.append(log_z.disagreement)
-    if not found and (trouble := log_z.trouble):
+    if both.disagreement is not None:
+        found.append(both.disagreement)
+    if not found and (trouble := both.trouble):
         found.append(trouble)
     if not found:
         return ()
-    return (*found, f"likely cause: {_cause(prior, log_z, path, num_chains, base)}")
+    return (*found, f"likely cause: {_cause(prior, both, path, num_chains, base)}")
 
 
-def _cause(prior: EnergyPrior, log_z: LogZ, path: Schedule, num_chains: int, base: str) -> str:
-    assert log_z.opposite is not None
+def _cause(prior: EnergyPrior, both: Sandwich, path: Schedule, num_chains: int, base: str) -> str:
     if base == "uniform":
         return "the base distribution: fair coins are too far from the model; use --base data"
     fewer = schedules.coarser(path, 4)
     _, log_w = annealing.forward(prior, num_chains, fewer)
-    gain = log_z.opposite.value - annealing.lower_bound(prior, log_w).value
-    if gain > 0.5 * log_z.tolerance:
+    gain = both.lower.value - annealing.lower_bound(prior, log_w).value
+    if gain > 0.5 * both.tolerance:
         return (
             f"too few temperatures: {path.num_temperatures} give a log Z {gain:.2f} nats above that of "
             f"{fewer.num_temperatures}; use more --temperatures, or the schedule piecewise or adaptive"
@@ -89,23 +87,22 @@ def _cause(prior: EnergyPrior, log_z: LogZ, path: Schedule, num_chains: int, bas
     return "chains that do not mix: the model has modes that annealing does not join; no more temperatures help"
 
 
-def log_z_evidence(log_z: LogZ) -> tuple[Evidence, ...]:
+def log_z_evidence(both: Sandwich) -> tuple[Evidence, ...]:
     """The two sides of log Z, and what each proves."""
-    lower = log_z.opposite
-    assert lower is not None
+    lower, upper = both.estimates
     sure = f"log Z >= {lower.value - SURE:.2f} with 95% confidence, by Markov's inequality"
     note = f"{lower.ess:.0f} of {lower.num_chains} chains carry it; {sure}"
-    rows = [Evidence("forward AIS", lower.value, lower.stderr, "log Z", "low", True, note)]
-    if log_z.heuristic:
+    rows = [Evidence("forward AIS", lower.value, lower.stderr, "log Z", lower.side, not lower.heuristic, note)]
+    if upper.heuristic:
         note = "errs high if the Gibbs run behind it reached the model"
     else:
-        note = f"from exact draws; log Z <= {log_z.value + SURE:.2f} with 95% confidence, by Markov's inequality"
-    note = f"{log_z.ess:.0f} of {log_z.num_chains} chains carry it; {note}"
-    rows.append(Evidence("reverse AIS", log_z.value, log_z.stderr, "log Z", "high", not log_z.heuristic, note))
+        note = f"from exact draws; log Z <= {upper.value + SURE:.2f} with 95% confidence, by Markov's inequality"
+    note = f"{upper.ess:.0f} of {upper.num_chains} chains carry it; {note}"
+    rows.append(Evidence("reverse AIS", upper.value, upper.stderr, "log Z", upper.side, not upper.heuristic, note))
     return tuple(rows)
 
 
-def assumptions(log_z: LogZ) -> tuple[str, ...]:
+def assumptions(log_z: Sandwich) -> tuple[str, ...]:
     """What a certified interval takes for granted."""
     if log_z.heuristic:
         return (
@@ -128,12 +125,3 @@ def below_base_rate(ll: float, log_base: Tensor | None, tolerance: float) -> str
         "the data are likelier under independent pixels with their own base rates than under the model; likely "
         "cause: transposed pixels, or others than it was trained on"
     )
-
-
-def pooled(log_z: LogZ) -> float:
-    """One value between the two sides, each weighed by its precision."""
-    lower = log_z.opposite
-    if lower is None:
-        return log_z.value
-    a, b = (1 / max(side.stderr, 1e-6) ** 2 for side in (log_z, lower))
-    return (a * log_z.value + b * lower.value) / (a + b)

@@ -9,6 +9,9 @@ import attrs
 import torch
 from torch import Tensor
 
+from unibound.claim import NORMAL_95, Interval, Side
+from unibound.data.splits import spread
+from unibound.distributions import PointMass
 from unibound.evaluation.certify import checks
 from unibound.evaluation.certify.evidence import (
     Evidence,
@@ -18,14 +21,14 @@ from unibound.evaluation.certify.evidence import (
     fit_base,
     log_z_evidence,
     objections,
-    pooled,
     schedule_of,
 )
-from unibound.evaluation.certify.prior import Base, Certificate, certify, require_sane
-from unibound.evaluation.evaluate import MAX_GAP, Evaluation, draw_codes, evaluate
+from unibound.evaluation.certify.prior import Base, Certificate, certify, refused, require_sane
+from unibound.evaluation.conclusion import MAX_GAP, Evaluation
+from unibound.evaluation.evaluate import draw_codes, evaluate
 from unibound.joint import JointBound
 from unibound.partition import annealing
-from unibound.partition.log_z import NORMAL_95, TOLERANCE, LogZ, ScaledPrior, require_energy_prior
+from unibound.partition.log_z import TOLERANCE, LogZ, Sandwich, ScaledPrior, require_energy_prior
 
 
 @torch.no_grad()
@@ -52,7 +55,7 @@ def certify_joint(
     particles were doubled; it is left open where that is still much.
 
     Args:
-        joint: q and p; put in evaluation mode. The prior is not modified.
+        joint: q and p; neither they nor the mode they are in are changed.
         test: data to certify.
         train: data whose codes the base distribution is fitted to, and Gibbs runs begin at [N', *X].
         num_particles: particles K per datum.
@@ -61,72 +64,81 @@ def certify_joint(
     """
     start = time.perf_counter()
     require_sane(tolerance, num_steps, raise_cases, raise_chains)
-    codes = draw_codes(joint, train)
+    joint.check(test)
     unnormalized = joint.p.unnormalized
-    if unnormalized is not None and torch.equal(codes, train[: len(codes)].to(codes)):
+    if unnormalized is not None and isinstance(joint.q(test[:1]), PointMass):
         return certify(
             unnormalized, test, train=train, num_chains=num_chains, temperatures=temperatures, base=base,
             tolerance=tolerance, num_steps=num_steps, raise_cases=raise_cases, raise_chains=raise_chains,
             seed=seed, on_progress=on_progress,
         )  # fmt: skip
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), joint.evaluating():
         torch.manual_seed(seed)
         log_base = checks.log_base_rate(train, test)
         evidence: tuple[Evidence, ...] = ()
         if log_base is not None:
             value = log_base.mean().item()
-            evidence = (Evidence("base rates", value, None, "log p of independent pixels", "exact", True),)
+            evidence = (Evidence("base rates", value, None, "log p of independent pixels", Side.EQUAL, True),)
         if unnormalized is None:
             result = evaluate(joint, test, num_particles=num_particles)
-            certificate = _conclude(result, LogZ(0.0), evidence, ("log Z is 0: the prior is normalized",), len(test))
+            certificate = _conclude(result, LogZ(0.0), evidence, ("log Z is 0: the prior is normalized",))
         else:
+            codes = draw_codes(joint, train)
             prior = copy.deepcopy(require_energy_prior("certify", unnormalized)).eval()
             fit_base(prior, codes, base)
             path = schedule_of(temperatures, prior)
-            log_z, end = annealing.sandwich(prior, path, num_chains, num_steps, codes, on_progress)
-            log_z = attrs.evolve(log_z, tolerance=tolerance)
-            evidence = (*log_z_evidence(log_z), *evidence)
-            if reasons := objections(prior, log_z, path, num_chains, base):
-                low, high = log_z.interval
-                return Certificate("refused", reasons, pooled(log_z), low, high, evidence=evidence, num_data=len(test))
-            middle = ScaledPrior(prior, attrs.evolve(log_z, value=pooled(log_z), opposite=None))
+            both, end = annealing.sandwich(prior, path, num_chains, num_steps, codes, on_progress)
+            both = attrs.evolve(both, tolerance=tolerance)
+            evidence = (*log_z_evidence(both), *evidence)
+            if reasons := objections(prior, both, path, num_chains, base):
+                return attrs.evolve(refused(reasons, both, evidence), num_data=len(test))
+            middle = ScaledPrior(prior, attrs.evolve(both.upper, value=both.middle))
             result = evaluate(joint, test, num_particles=num_particles, normalized=middle)
-            if len(cases := checks.spread(test, raise_cases)):
+            if len(cases := spread(test, raise_cases)) and raise_cases:
                 raised = annealing.RaisedPrior(prior, path, raise_chains, 1)
                 bound = evaluate(joint, cases, num_particles=num_particles, normalized=raised)
                 note = f"{len(cases)} data, one latent each by its weight"
-                evidence += (Evidence("RAISE", -bound.nll, bound.nll_stderr, "log p_ann", "low", True, note),)
-            log_csl = checks.conservative(prior, end, checks.spread(test, checks.CSL_CASES), joint.p)
+                evidence += (Evidence("RAISE", -bound.nll, bound.nll_stderr, "log p_ann", Side.LOWER, True, note),)
+            log_csl = checks.conservative(prior, end, spread(test, checks.CSL_CASES), joint.p)
             if log_csl is not None:
                 csl, stderr = log_csl.mean().item(), log_csl.std().item() / math.sqrt(len(log_csl))
                 note = csl_note(len(log_csl))
-                evidence += (Evidence("CSL", csl, stderr, "log p of the chain", "low", False, note),)
-            certificate = _conclude(result, log_z, evidence, assumptions(log_z), len(test))
+                evidence += (Evidence("CSL", csl, stderr, "log p of the chain", Side.LOWER, False, note),)
+            certificate = _conclude(result, both, evidence, assumptions(both))
     if (reason := below_base_rate(-result.nll, log_base, tolerance)) is not None:
         certificate = attrs.evolve(
-            certificate, verdict="refused", reasons=(reason,), test_ll=None, test_ll_low=None, test_ll_high=None,
-            test_ll_stderr=None,
-        )  # fmt: skip
+            certificate, verdict="refused", reasons=(reason,), test_ll=None, test_ll_interval=None, test_ll_stderr=None
+        )
     return attrs.evolve(certificate, num_data=len(test), seconds=time.perf_counter() - start)
 
 
 def _conclude(
-    result: Evaluation, log_z: LogZ, evidence: tuple[Evidence, ...], reasons: tuple[str, ...], count: int
+    result: Evaluation, log_z: LogZ | Sandwich, evidence: tuple[Evidence, ...], reasons: tuple[str, ...]
 ) -> Certificate:
-    ll, value, (low, high) = -result.nll, pooled(log_z), log_z.interval
+    assert result.bounds is not None
+    ll, count, value = -result.nll, len(result.bounds), log_z.middle if isinstance(log_z, Sandwich) else log_z.value
+    low, high = log_z.interval.low or 0.0, log_z.interval.high or 0.0
     gap = 0.0 if result.gap is None else max(result.gap, 0.0)
     # Mean relative variance of a bound is about twice what it lacks, which is about what it gained by doubling.
     noise = NORMAL_95 * math.sqrt(2 * gap / count)
     top = None
     if result.gap is not None and result.gap <= MAX_GAP:
         top = ll + 2 * gap + math.hypot(noise, value - low)
+        top = min(top, 0.0) if result.mass else top
+        reasons = (*reasons, "the upper end takes it that q's draws reach every mode of the posterior")
         if gap > 1e-9:
-            reasons = (*reasons, "the upper end takes it that the particles' weights have a variance")
+            reasons = (*reasons, "and that the particles' weights have a variance")
     else:
         reasons = (*reasons, "no upper end: the bound still rises as particles double; use more --num-particles")
     note = f"{result.num_particles} particles per datum; {gap:.3f} nats gained by doubling them"
-    bound = Evidence("particles", ll, result.nll_stderr, "log p", "low", log_z.side == "equal", note)
+    bound = Evidence("particles", ll, result.nll_stderr, "log p", Side.LOWER, log_z.side is Side.EQUAL, note)
     return Certificate(
-        "certified", reasons, value, low, high, ll, ll - math.hypot(noise, high - value), top, result.nll_stderr,
+        "certified",
+        reasons,
+        log_z=value,
+        log_z_interval=log_z.interval,
+        test_ll=ll,
+        test_ll_interval=Interval(ll - math.hypot(noise, high - value), top),
+        test_ll_stderr=result.nll_stderr,
         evidence=(*evidence, bound),
-    )  # fmt: skip
+    )

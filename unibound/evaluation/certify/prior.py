@@ -10,6 +10,9 @@ import attrs
 import torch
 from torch import Tensor
 
+from unibound import support
+from unibound.claim import Interval, Side
+from unibound.data.splits import spread
 from unibound.energy import EnergyPrior
 from unibound.errors import UsageError
 from unibound.evaluation.certify import checks
@@ -21,11 +24,10 @@ from unibound.evaluation.certify.evidence import (
     fit_base,
     log_z_evidence,
     objections,
-    pooled,
     schedule_of,
 )
 from unibound.partition import annealing
-from unibound.partition.log_z import TOLERANCE, LogZ, require_energy_prior
+from unibound.partition.log_z import TOLERANCE, Sandwich, require_energy_prior
 from unibound.prior import Prior
 
 Base = Literal["data", "uniform"]
@@ -38,9 +40,10 @@ class Certificate:
     Args:
         verdict: `certified`, or `refused`; then no likelihood is given.
         reasons: why it was refused, and the likely cause; or what a certified interval takes for granted.
-        log_z: estimate of log Z, and the ends of its 95% interval; None where it was not looked at.
-        test_ll: mean log-likelihood of the test data, and the ends of the 95% interval for it; an end that
-            cannot be claimed is None.
+        log_z: estimate of log Z; None where it was not looked at.
+        log_z_interval: where it lies.
+        test_ll: mean log-likelihood of the test data; None where it was refused.
+        test_ll_interval: where it lies; an end that cannot be claimed is None.
         test_ll_stderr: standard error over the data: how far other data like these may lie.
         num_data: test data.
         evidence: the numbers it rests on.
@@ -50,15 +53,33 @@ class Certificate:
     verdict: Literal["certified", "refused"]
     reasons: tuple[str, ...]
     log_z: float | None = None
-    log_z_low: float | None = None
-    log_z_high: float | None = None
+    log_z_interval: Interval | None = None
     test_ll: float | None = None
-    test_ll_low: float | None = None
-    test_ll_high: float | None = None
+    test_ll_interval: Interval | None = None
     test_ll_stderr: float | None = None
     num_data: int = 0
     evidence: tuple[Evidence, ...] = ()
     seconds: float = 0.0
+
+    @property
+    def log_z_low(self) -> float | None:
+        """Lower end of the interval for log Z."""
+        return None if self.log_z_interval is None else self.log_z_interval.low
+
+    @property
+    def log_z_high(self) -> float | None:
+        """Upper end of the interval for log Z."""
+        return None if self.log_z_interval is None else self.log_z_interval.high
+
+    @property
+    def test_ll_low(self) -> float | None:
+        """Lower end of the interval for the likelihood."""
+        return None if self.test_ll_interval is None else self.test_ll_interval.low
+
+    @property
+    def test_ll_high(self) -> float | None:
+        """Upper end of the interval for the likelihood."""
+        return None if self.test_ll_interval is None else self.test_ll_interval.high
 
 
 @torch.no_grad()
@@ -86,7 +107,7 @@ def certify(
 
     Args:
         prior: the model; not modified.
-        data: test data, bits [N, *Z], or [N, *X] with as many elements.
+        data: test data, of what the prior is over [N, *Z], or [N, *X] with as many elements.
         train: data to fit the base distribution to and to begin Gibbs runs at; the test data by default.
         num_chains: chains M in each direction, and of the sampling-based likelihood.
         temperatures: number of even ones, the name of a schedule, or temperatures from 0 to 1.
@@ -99,7 +120,7 @@ def certify(
         seed: of every random number; the global generator is left as it was.
         on_progress: called with the number of chain-steps done.
     Raises:
-        UsageError: no data or chains, data that are no bits or do not fit, or weights that are not finite.
+        UsageError: no data or chains, data that do not fit or that the model is not over, weights that are not finite.
     """
     start = time.perf_counter()
     require_sane(tolerance, num_steps, raise_cases, raise_chains)
@@ -130,44 +151,54 @@ def _certify(
     raise_chains: int,
     on_progress: Callable[[int], object],
 ) -> Certificate:
-    if misread := checks.misread(prior, test, shape):
+    bits = support.same(prior.support, support.boolean)
+    if bits and (misread := checks.misread(prior, test, shape)):
         return Certificate("refused", (f"likely cause: {misread}",))
     fit_base(prior, train, base)
     path = schedule_of(temperatures, prior)
-    log_z, end = annealing.sandwich(prior, path, num_chains, num_steps, train, on_progress)
-    log_z = attrs.evolve(log_z, tolerance=tolerance)
-    evidence = log_z_evidence(log_z)
-    if reasons := objections(prior, log_z, path, num_chains, base):
-        return _with_log_z(Certificate("refused", reasons, evidence=evidence), log_z)
+    both, end = annealing.sandwich(prior, path, num_chains, num_steps, train, on_progress)
+    both = attrs.evolve(both, tolerance=tolerance)
+    evidence = log_z_evidence(both)
+    if reasons := objections(prior, both, path, num_chains, base):
+        return refused(reasons, both, evidence)
     log_f = -checks.free_energies(copy.deepcopy(prior).double(), test)  # [N]
-    value, (low, high) = pooled(log_z), log_z.interval
-    log_p = log_f - value
+    log_p = log_f - both.middle
     ll, stderr = _mean(log_p)
     log_base = checks.log_base_rate(train, test)
     if log_base is not None:
-        evidence += (Evidence("base rates", *_mean(log_base), "log p of independent pixels", "exact", True),)
+        evidence += (Evidence("base rates", *_mean(log_base), "log p of independent pixels", Side.EQUAL, True),)
     if reason := below_base_rate(ll, log_base, tolerance):
-        return _with_log_z(Certificate("refused", (reason,), evidence=evidence), log_z)
+        return refused((reason,), both, evidence)
     if raise_cases > 0:
-        cases, log_f_cases = checks.spread(test, raise_cases), checks.spread(log_f, raise_cases)
+        cases, log_f_cases = spread(test, raise_cases), spread(log_f, raise_cases)
         raised, raised_stderr = _mean(log_f_cases + annealing.log_p_ann(prior, cases, path, raise_chains))
-        there = log_f_cases.mean().item() - value
+        there = log_f_cases.mean().item() - both.middle
         note = f"{len(cases)} data, {raise_chains} chains each; forward and reverse AIS give them {there:.2f}"
-        evidence += (Evidence("RAISE", raised, raised_stderr, "log p_ann", "low", True, note),)
-    if (log_csl := checks.conservative(prior, end, checks.spread(test, checks.CSL_CASES))) is not None:
+        evidence += (Evidence("RAISE", raised, raised_stderr, "log p_ann", Side.LOWER, True, note),)
+    if (log_csl := checks.conservative(prior, end, spread(test, checks.CSL_CASES))) is not None:
         csl, csl_stderr = _mean(log_csl)
-        evidence += (Evidence("CSL", csl, csl_stderr, "log p of the chain", "low", False, csl_note(len(log_csl))),)
-        if (more := csl - checks.spread(log_p, len(log_csl)).mean().item()) > tolerance:
+        note = csl_note(len(log_csl))
+        evidence += (Evidence("CSL", csl, csl_stderr, "log p of the chain", Side.LOWER, False, note),)
+        if (more := csl - spread(log_p, len(log_csl)).mean().item()) > tolerance:
             reason = f"CSL gives {more:.1f} nats more than annealing; likely cause: chains that do not mix"
-            return _with_log_z(Certificate("refused", (reason,), evidence=evidence), log_z)
-    certificate = Certificate("certified", assumptions(log_z), evidence=evidence, test_ll=ll, test_ll_stderr=stderr)
-    ends = {"test_ll_low": log_f.mean().item() - high, "test_ll_high": log_f.mean().item() - low}
-    return _with_log_z(attrs.evolve(certificate, **ends), log_z)
+            return refused((reason,), both, evidence)
+    log_z = both.interval
+    mean = log_f.mean().item()
+    return Certificate(
+        "certified",
+        assumptions(both),
+        log_z=both.middle,
+        log_z_interval=log_z,
+        test_ll=ll,
+        test_ll_interval=Interval(mean - (log_z.high or 0.0), mean - (log_z.low or 0.0)),
+        test_ll_stderr=stderr,
+        evidence=evidence,
+    )
 
 
-def _with_log_z(certificate: Certificate, log_z: LogZ) -> Certificate:
-    low, high = log_z.interval
-    return attrs.evolve(certificate, log_z=pooled(log_z), log_z_low=low, log_z_high=high)
+def refused(reasons: tuple[str, ...], both: Sandwich, evidence: tuple[Evidence, ...]) -> Certificate:
+    """No likelihood, and what is known of log Z."""
+    return Certificate("refused", reasons, both.middle, both.interval, evidence=evidence)
 
 
 def _mean(values: Tensor) -> tuple[float, float | None]:
@@ -179,9 +210,9 @@ def _fitting(prior: EnergyPrior, x: Tensor) -> Tensor:
     """Data in the shape and type of the prior's latents."""
     size = prior.event_shape.numel()
     if len(x) < 1 or x[0].numel() != size:
-        raise UsageError(f"the model is over {size} bits, but the data have shape {list(x.shape)}; give [N, {size}]")
-    if not torch.equal(x * x, x):
-        raise UsageError("the data are not bits; threshold or sample them first")
+        over = support.describe(prior.support)
+        raise UsageError(f"the model is over {size} {over}, but the data have shape {list(x.shape)}; give [N, {size}]")
+    support.require(prior.support, x, "the model")
     return x.reshape(len(x), *prior.event_shape).to(prior.chains)
 
 

@@ -9,14 +9,16 @@ from torch import Tensor
 from unibound.errors import UsageError
 from unibound.estimator import Estimate, Estimator
 from unibound.joint import JointBound
+from unibound.testing.priors import Table
 from unibound.testing.replay import Rehearsal, rehearse
 from unibound.testing.verdict import TOLERANCE, demand, gap
-from unibound.testing.worlds import Table, World
+from unibound.testing.worlds import World
 
 # Seeds with a wide gap between L_K and log p(x), and with every gradient large, so that mistakes show.
 WORLDS: dict[str, Callable[[], World]] = {
     "bits": lambda: World.of_bits(10),
     "bits with an energy": lambda: World.of_bits(6, Table((2,))),
+    "layers with an energy on top": lambda: World.of_layers(4),
     "reals": lambda: World.of_reals(6),
 }
 

@@ -2,18 +2,20 @@
 
 import torch
 
+from unibound.energy import swap
 from unibound.errors import UsageError
+from unibound.partition import enumeration
+from unibound.support import describe
 from unibound.testing.laws.prior import NUM_DRAWS, Subject
-from unibound.testing.verdict import FALSE_ALARM, TOLERANCE, demand, gap, in_words, mean_and_error
-from unibound.testing.worlds import gradients, parameter_groups
+from unibound.testing.verdict import FALSE_ALARM, TOLERANCE, LawBroken, demand, gap, in_words, mean_and_error
 
 BETAS = (0.0, 0.4, 1.0)
-NOT_ENERGY = "does not apply: it has no energy over bits"
+NOT_ENERGY = "does not apply: it has no energy"
 
 
 def value_is_minus_free_energy(subject: Subject) -> str:
-    """log_prob is -F_1, in training and in evaluation; in evaluation its gradient is that of -F alone."""
-    prior, taus = subject.energy_prior(), subject.taus
+    """log_prob is -F_1, in training and in evaluation; in evaluation it refuses the gradient that it cannot give."""
+    prior, taus = subject.energy_prior, subject.taus
     if prior is None:
         return NOT_ENERGY
     free = prior.free_energy(taus)
@@ -22,92 +24,130 @@ def value_is_minus_free_energy(subject: Subject) -> str:
     for mode in (True, False):
         off = gap(prior.train(mode).log_prob(taus), -free)
         demand(off <= TOLERANCE, f"log_prob is {off:.3g} nats off -free_energy (training = {mode})")
-    groups = parameter_groups({"prior": prior})
-    plain, evaluated = (gradients(value[-1], groups)["prior"] for value in (-free, prior.log_prob(taus)))
-    prior.train()
-    demand(gap(plain, evaluated) <= TOLERANCE, "in evaluation mode log_prob still has a negative phase")
-    return "-F in both modes"
+    refused = "it has no parameters"
+    if any(True for _ in prior.parameters()):
+        try:
+            prior.log_prob(taus).sum().backward()
+        except UsageError as error:
+            refused = str(error)
+        else:
+            raise LawBroken("in evaluation mode log_prob gives the gradient of -F for that of log p, without a word")
+        finally:
+            prior.zero_grad()
+            prior.train()
+    return f"-F in both modes; in evaluation: {refused}"
 
 
 def enumeration_sums_to_z(subject: Subject) -> str:
-    """`enumeration` lists states whose weights sum to the same Z as -F over every latent."""
-    prior = subject.energy_prior()
+    """`enumeration` lists states whose weights sum to the same Z as -F over every latent, for finite supports only."""
+    prior = subject.energy_prior
     if prior is None:
         return NOT_ENERGY
     states = prior.enumeration()
-    index = torch.arange(1 << states.num_bits).unsqueeze(1)
-    got = states.log_f((index >> torch.arange(states.num_bits) & 1).double()).logsumexp(0)
+    if not subject.listed:
+        demand(states is None, f"{describe(prior.support)} cannot be listed, but enumeration lists some: return None")
+        return "None, as there are no finitely many"
+    if states is None:
+        return "does not apply: it lists none"
+    index = torch.arange(states.base**states.num_digits).unsqueeze(1)
+    digits = index // states.base ** torch.arange(states.num_digits) % states.base
+    got = states.log_f(digits.double()).logsumexp(0)
     exact = (-prior.free_energy(subject.taus)).logsumexp(0)
     demand(gap(got, exact) <= TOLERANCE, f"log Z is {exact:.9f}, and enumeration sums to {got:.9f}")
+    if states.draw is not None:
+        statistic, limit, what = subject.fit(enumeration.draw(prior, NUM_DRAWS), subject.log_p(1.0))
+        demand(statistic <= limit, f"draws by the listing do not follow p: {what}")
     return f"log Z = {exact:.6f} both ways"
 
 
 def base_is_known(subject: Subject) -> str:
     """At beta = 0, base_log_z is the log of the sum of exp(-F_0), and base_sample draws from it."""
-    prior = subject.energy_prior()
+    prior = subject.energy_prior
     if prior is None:
         return NOT_ENERGY
-    log_f = -prior.free_energy(subject.taus, 0.0).detach()
+    log_f = (subject.log_measure - prior.free_energy(subject.taus, 0.0)).detach()
     off = abs(prior.base_log_z() - log_f.logsumexp(0).item())
     demand(
-        off <= TOLERANCE,
+        off <= subject.tolerance,
         f"base_log_z is {prior.base_log_z():.9f}, and exp(-F_0) sums to {log_f.logsumexp(0).item():.9f}, log; are "
         "summed-out units forgotten (2^H states each)?",
     )
-    statistic, limit = subject.fits(prior.base_sample(NUM_DRAWS), log_f.softmax(0))
-    demand(statistic <= limit, f"base_sample is not from exp(-F_0): chi-square {statistic:.1f}, limit {limit:.1f}")
-    return f"off by {off:.1e} nats; chi-square of draws {statistic:.1f}, limit {limit:.1f}"
+    statistic, limit, what = subject.fit(prior.base_sample(NUM_DRAWS), log_f.log_softmax(0))
+    demand(statistic <= limit, f"base_sample is not from exp(-F_0): {what}")
+    return f"off by {off:.1e} nats; {what}"
 
 
 def base_is_fitted(subject: Subject) -> str:
     """fit_base moves the base distribution towards the draws it is given, and base_log_z follows."""
-    prior, taus = subject.energy_prior(), subject.taus
+    prior, taus = subject.energy_prior, subject.taus
     if prior is None:
         return NOT_ENERGY
-    draws = taus[torch.tensor([7, 7, 7, 3, 1, 5])]
+    last = len(taus) - 1
+    near, far = torch.tensor([[last, last, last, 3 * last // 7, last // 7, 5 * last // 7]] * 2).unbind()
+    draws, others = (taus[near], taus[last - far]) if subject.listed else (taus[:6] * 0 + 1, taus[:6] * 0 - 1)
 
     def mean_log_p() -> float:
         return -prior.free_energy(draws, 0.0).mean().item() - prior.base_log_z()
 
-    prior.fit_base(1 - draws)
+    prior.fit_base(others)
     away = mean_log_p()
     prior.fit_base(draws)
-    off = abs(prior.base_log_z() - (-prior.free_energy(taus, 0.0)).logsumexp(0).item())
-    demand(off <= TOLERANCE, f"after fit_base, base_log_z is {off:.3g} nats off")
+    off = abs(prior.base_log_z() - (subject.log_measure - prior.free_energy(taus, 0.0)).logsumexp(0).item())
+    demand(off <= subject.tolerance, f"after fit_base, base_log_z is {off:.3g} nats off")
     demand(mean_log_p() > away, f"fitted to draws, p_0 gives them {mean_log_p():.4g} nats; fitted away, {away:.4g}")
     return f"mean log p_0 of draws rises from {away:.4g} to {mean_log_p():.4g} nats"
 
 
-def gibbs_leaves_p_beta_invariant(subject: Subject) -> str:
-    """Exact draws from p_beta are still draws from p_beta after a transition, and do move."""
-    prior = subject.energy_prior()
+def moves_leave_p_beta_invariant(subject: Subject) -> str:
+    """Exact draws from p_beta are still draws from p_beta after moves, and do move."""
+    prior = subject.energy_prior
     if prior is None:
         return NOT_ENERGY
-    numbers = {}
+    numbers, limit = {}, 0.0
     for beta in BETAS:
-        probability = (-prior.free_energy(subject.taus, beta).detach()).softmax(0)
-        start = subject.taus[probability.multinomial(NUM_DRAWS, replacement=True)]
+        log_p = subject.log_p(beta)
+        start = subject.draws(beta, NUM_DRAWS)
         kept = start.clone()
         for steps in (1, 3):
-            end = prior.gibbs(start, steps, beta)
-            demand(torch.equal(start, kept), "gibbs changes the states it is given; return a new tensor")
-            demand(not end.requires_grad, "gibbs returns states with a gradient; detach them")
-            statistic, limit = subject.fits(end, probability)
+            end = prior.move(start, steps, beta)
+            demand(torch.equal(start, kept), "a move changes the states it is given; return a new tensor")
+            demand(not end.requires_grad, "a move returns states with a gradient; detach them")
+            statistic, limit, what = subject.fit(end, log_p)
             demand(
                 statistic <= limit,
-                f"{steps} transitions at beta = {beta} carry draws of p_beta away from it: chi-square {statistic:.1f} "
-                f"of {NUM_DRAWS} chains, limit {limit:.1f}; does beta, or base_bias, enter gibbs as in free_energy?",
+                f"{steps} transitions at beta = {beta} carry draws of p_beta away from it: {what}; does beta, or the "
+                "base, enter gibbs as in free_energy?",
             )
             demand(not torch.equal(end, start), f"{steps} transitions at beta = {beta} move no chain")
             numbers[f"beta {beta} steps {steps}"] = statistic
-    return f"chi-square with 7 degrees of freedom: {in_words(numbers)}"
+    return f"statistics, limit {limit:.3g}: {in_words(numbers)}"
+
+
+def swaps_leave_replicas_invariant(subject: Subject) -> str:
+    """Independent exact draws at two temperatures are such still after replicas were offered to swap."""
+    prior = subject.energy_prior
+    if prior is None:
+        return NOT_ENERGY
+    betas = (0.3, 1.0)
+    states, taken = swap(prior, torch.stack([subject.draws(beta, NUM_DRAWS) for beta in betas]), betas)
+    demand(states.shape[:2] == (2, NUM_DRAWS) and taken.shape == (1, NUM_DRAWS), "swap loses chains")
+    limit, numbers = 0.0, {"share that swapped": taken.double().mean().item()}
+    for beta, ends in zip(betas, states, strict=True):
+        statistic, limit, what = subject.fit(ends, subject.log_p(beta))
+        demand(
+            statistic <= limit, f"swaps carry the replica at beta = {beta} away from p_beta: {what}; is F_beta used?"
+        )
+        numbers[f"beta {beta}"] = statistic
+    return f"statistics, limit {limit:.3g}: {in_words(numbers)}"
 
 
 def transitions_are_what_gibbs_does(subject: Subject) -> str:
     """log_transition, where it can tell, has rows that sum to one, keeps p, and gibbs draws from it."""
-    prior, taus = subject.energy_prior(), subject.taus
+    prior, taus = subject.energy_prior, subject.taus
     if prior is None:
         return NOT_ENERGY
+    if not subject.listed:
+        return f"does not apply: the transitions of {describe(prior.support)} cannot be listed"
     try:
         transition = prior.log_transition(taus).exp().detach()  # [S, S]
     except UsageError as error:
@@ -119,15 +159,15 @@ def transitions_are_what_gibbs_does(subject: Subject) -> str:
     demand(off <= TOLERANCE, f"a transition changes p by {off:.3g}; p must be invariant")
     worst = 0.0
     for start, row in zip(taus, transition, strict=True):
-        statistic, limit = subject.fits(prior.gibbs(start.expand(NUM_DRAWS, *start.shape), 1), row)
-        demand(statistic <= limit, f"gibbs and log_transition disagree: chi-square {statistic:.1f}, limit {limit:.1f}")
+        statistic, limit, what = subject.fit(prior.gibbs(start.expand(NUM_DRAWS, *start.shape), 1), row.log())
+        demand(statistic <= limit, f"gibbs and log_transition disagree: {what}")
         worst = max(worst, statistic)
     return f"p is kept within {off:.1e}; largest chi-square {worst:.1f}"
 
 
 def chains_advance(subject: Subject) -> str:
     """advance moves the chains, persistent reads them as they stand, and neither changes their form."""
-    prior = subject.energy_prior()
+    prior = subject.energy_prior
     if prior is None:
         return NOT_ENERGY
     before = prior.chains.clone()
@@ -146,17 +186,16 @@ def chains_advance(subject: Subject) -> str:
 
 def annealed_weight_is_a_ratio_of_z(subject: Subject) -> str:
     """E[exp(log_w)] of `anneal` is Z_1 / Z_0 going up from p_0, and Z_0 / Z_1 going down from p_1."""
-    prior, taus = subject.energy_prior(), subject.taus
+    prior, taus = subject.energy_prior, subject.taus
     if prior is None:
         return NOT_ENERGY
     betas = torch.tensor([0.0, 0.2, 0.55, 1.0], dtype=torch.float64)
-    log_z = (-prior.free_energy(taus)).logsumexp(0).item()
+    log_z = (subject.log_measure - prior.free_energy(taus)).logsumexp(0).item()
     ratio = log_z - prior.base_log_z()
-    exact = (-prior.free_energy(taus).detach()).softmax(0).multinomial(NUM_DRAWS, replacement=True)
     numbers = {}
     for way, start, schedule, expected in (
         ("up", prior.base_sample(NUM_DRAWS), betas, ratio),
-        ("down", taus[exact], betas.flip(0), -ratio),
+        ("down", subject.draws(1.0, NUM_DRAWS), betas.flip(0), -ratio),
     ):
         kept = start.clone()
         end, log_w = prior.anneal(start, schedule)
@@ -178,7 +217,8 @@ LAWS = (
     enumeration_sums_to_z,
     base_is_known,
     base_is_fitted,
-    gibbs_leaves_p_beta_invariant,
+    moves_leave_p_beta_invariant,
+    swaps_leave_replicas_invariant,
     transitions_are_what_gibbs_does,
     chains_advance,
     annealed_weight_is_a_ratio_of_z,

@@ -1,15 +1,14 @@
 """What every estimate must be, whatever it estimates."""
 
-from typing import get_args
-
 import torch
 from torch import Tensor
 
-from unibound.estimator import Estimate, Side
+from unibound.claim import Side
+from unibound.estimator import Estimate
 from unibound.testing.laws.candidate import Candidate, bound_of, claims_bound, trial
+from unibound.testing.listing import gradients
 from unibound.testing.replay import Rehearsal, rehearse
 from unibound.testing.verdict import TOLERANCE, demand, gap
-from unibound.testing.worlds import gradients
 
 
 def check_refuses_what_cannot_work(candidate: Candidate) -> str:
@@ -29,7 +28,9 @@ def shapes_and_dtypes(candidate: Candidate) -> str:
             same = world.to(dtype)
             estimate = trial(same, candidate.estimator, same.xs[torch.arange(5) % len(same.xs)])
             demand(isinstance(estimate, Estimate), f"returned {type(estimate).__name__}, not an Estimate")
-            demand(estimate.side in get_args(Side), f"side is {estimate.side!r}, not one of {get_args(Side)}")
+            demand(
+                estimate.side is not Side.UPPER, "side is `upper`, but a bound is maximized; say lower, equal or none"
+            )
             for field in ("surrogate", "bound", "log_weights"):
                 value: Tensor | None = getattr(estimate, field)
                 if value is None and field != "surrogate":

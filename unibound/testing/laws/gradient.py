@@ -6,9 +6,10 @@ from torch import Tensor
 from unibound.energy import EnergyPrior
 from unibound.estimator import Estimator
 from unibound.testing.laws.candidate import Candidate, claims_bound, objective
+from unibound.testing.listing import gradients, uneven
 from unibound.testing.replay import Rehearsal, expected_bound, expected_gradient, rehearse
 from unibound.testing.verdict import TOLERANCE, demand, in_words
-from unibound.testing.worlds import World, gradients, uneven
+from unibound.testing.worlds import World
 from unibound.weights import log_mean_exp
 
 STEP = 2e-3  # of a numerical derivative whose error is its fourth power
@@ -83,12 +84,13 @@ def every_group_is_trained(candidate: Candidate) -> str:
 def log_z_drops_out(candidate: Candidate) -> str:
     """Adding a constant to every energy of the prior leaves the expected gradient as it is."""
     for name, world in candidate.worlds.items():
-        if not isinstance(world.p.prior, EnergyPrior):
+        prior = world.p.unnormalized
+        if not isinstance(prior, EnergyPrior):
             continue
         torch.manual_seed(0)  # for one that draws by itself
         before = expected_gradient(world, candidate.estimator)
         with torch.no_grad():
-            world.p.prior.get_parameter("energies").add_(3.7)
+            prior.get_parameter("energies").add_(3.7)
         torch.manual_seed(0)
         after = expected_gradient(world, candidate.estimator)
         for group, gradient in before.items():

@@ -6,10 +6,13 @@ from collections.abc import Callable
 import attrs
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
+from unibound.distributions import draw
 from unibound.likelihood import Likelihood
-from unibound.testing.verdict import TOLERANCE, demand, gap, mean_and_error
-from unibound.testing.worlds import all_bits
+from unibound.support import describe, nonnegative_integer, of, real, same, values
+from unibound.testing.listing import all_states, number
+from unibound.testing.verdict import TOLERANCE, chi_square, demand, gap, mean_and_error
 
 
 @attrs.frozen(eq=False)
@@ -24,18 +27,22 @@ class Subject:
         return cls(plugin if isinstance(plugin, Likelihood) else plugin())
 
     def outputs(self, *shape: int, event: tuple[int, ...] = (), dtype: torch.dtype = torch.float64) -> Tensor:
-        """Outputs of a network [*shape, num_outputs, *event]."""
-        return torch.randn(*shape, self.likelihood.num_outputs, *event, dtype=dtype, requires_grad=True)
+        """What a network might say of a batch of events: [*shape, *outputs(event)]."""
+        return torch.randn(*shape, *self.likelihood.outputs(event), dtype=dtype, requires_grad=True)
+
+    def made(self, *shape: int, event: tuple[int, ...] = ()) -> Distribution:
+        """A distribution of batch shape `shape`."""
+        return self.likelihood(self.outputs(*shape, event=event), event)
 
 
 def shapes_and_dtypes(subject: Subject) -> str:
-    """Outputs [..., num_outputs, *X] make a distribution of batch shape [...] and event shape [*X]."""
+    """Outputs [..., *outputs(X)] make a distribution of batch shape [...] and event shape [*X], over its support."""
     for event in ((3,), (2, 1, 3)):
         for dtype in (torch.float32, torch.float64):
-            made = subject.likelihood(subject.outputs(5, 4, event=event, dtype=dtype), len(event))
+            made = subject.likelihood(subject.outputs(5, 4, event=event, dtype=dtype), event)
             shapes = f"batch {list(made.batch_shape)} and event {list(made.event_shape)}"
             right = made.batch_shape == (5, 4) and made.event_shape == event
-            demand(right, f"outputs [5, 4, {subject.likelihood.num_outputs}, *{list(event)}] made {shapes}")
+            demand(right, f"outputs [5, 4, *{list(subject.likelihood.outputs(event))}] made {shapes}")
             x = made.sample((2,))
             demand(x.shape == (2, 5, 4, *event), f"sample((2,)) has shape {list(x.shape)}")
             demand(x.dtype == dtype, f"sample is {x.dtype} for outputs in {dtype}")
@@ -49,30 +56,48 @@ def shapes_and_dtypes(subject: Subject) -> str:
 
 def sums_to_one(subject: Subject) -> str:
     """exp(log_prob) sums, or integrates, to one over its support."""
-    support = subject.likelihood.support
-    if support == "bits":
-        made = subject.likelihood(subject.outputs(4, event=(3,)), 1)
-        total = made.log_prob(all_bits((3,)).unsqueeze(1)).logsumexp(0)  # [4]
-        tolerance = TOLERANCE
-    elif support == "reals":
-        made = subject.likelihood(subject.outputs(4, event=(1,)), 1)
+    over = subject.likelihood.support
+    if values(over) is not None:
+        made, tolerance = subject.made(4, event=(3,)), TOLERANCE
+        total = made.log_prob(all_states(over, (3,)).unsqueeze(1)).logsumexp(0)  # [4]
+    elif same(over, real):
+        made, tolerance = subject.made(4, event=(1,)), 1e-6
         steps = torch.linspace(-18, 18, 40_001, dtype=torch.float64)
         log_p = made.log_prob(steps.sinh().view(-1, 1, 1)) + steps.cosh().log().unsqueeze(1)
         total = (log_p + math.log(36 / 40_000)).logsumexp(0)
-        tolerance = 1e-6
+    elif same(over, nonnegative_integer):
+        made, tolerance = subject.made(4, event=(1,)), 1e-6
+        total = made.log_prob(torch.arange(10_000, dtype=torch.float64).view(-1, 1, 1)).logsumexp(0)
     else:
-        return "does not apply: levels are not listed"
+        return f"does not apply: {describe(over)} are neither listed nor integrated"
     off = total.abs().max().item()
     demand(off <= tolerance, f"the log of the sum is {total.tolist()}, not 0; is a normalizer missing?")
     return f"log of the sum within {off:.1e} of 0"
 
 
+def support_is_true(subject: Subject) -> str:
+    """Draws lie in the support that is declared, and are as frequent as log_prob says where they can be listed."""
+    over, made = subject.likelihood.support, subject.made(event=(2,))
+    told = of(made)
+    demand(told is None or same(told, over), f"it says {describe(over)}, and its distribution {describe(told)}")
+    x, log_p = draw(made, 20_000)
+    demand(bool(over.check(x).all()), f"it says {describe(over)}, but draws values outside")
+    off = gap(log_p.detach(), made.log_prob(x).detach())
+    demand(off <= TOLERANCE, f"a draw is scored {off:.3g} nats off its log_prob")
+    if values(over) is None:
+        return f"20000 draws are {describe(over)}"
+    statistic, limit = chi_square(number(x, over), made.log_prob(all_states(over, (2,))).exp().detach())
+    demand(
+        statistic <= limit,
+        f"draws do not have the frequencies of log_prob: chi-square {statistic:.1f}, not {limit:.1f}",
+    )
+    return f"chi-square {statistic:.1f} of 20000 draws, limit {limit:.1f}"
+
+
 def draws_have_the_mean(subject: Subject) -> str:
-    """The mean of draws is `mean`, and draws lie in the support."""
-    made = subject.likelihood(subject.outputs(3, event=(2,)), 1)
+    """The mean of draws is `mean`."""
+    made = subject.made(3, event=(2,))
     x = made.sample((20_000,))
-    if subject.likelihood.support == "bits":
-        demand(bool(((x == 0) | (x == 1)).all()), "draws of bits are neither 0 nor 1")
     worst = 0.0
     for draws, expected in zip(x.flatten(1).T, made.mean.flatten(), strict=True):
         mean, error = mean_and_error(draws)
@@ -85,8 +110,8 @@ def gradients_are_finite(subject: Subject) -> str:
     """log_prob and its gradient stay finite for outputs as large as a hundred, in float32."""
     for scale in (1.0, 10.0, 100.0):
         outputs = scale * subject.outputs(50, event=(3,), dtype=torch.float32)
-        made = subject.likelihood(outputs, 1)
-        x = subject.likelihood(subject.outputs(50, event=(3,), dtype=torch.float32), 1).sample()
+        made = subject.likelihood(outputs, (3,))
+        x = subject.likelihood(subject.outputs(50, event=(3,), dtype=torch.float32), (3,)).sample()
         log_p = made.log_prob(x)
         (slope,) = torch.autograd.grad(log_p.sum(), outputs)
         demand(bool(log_p.isfinite().all()), f"log_prob is not finite for outputs of size {scale:.0f}")
@@ -98,7 +123,7 @@ def gradients_are_finite(subject: Subject) -> str:
 def reparameterized_or_not(subject: Subject) -> str:
     """has_rsample is true: gradients reach the outputs through rsample, which draws what sample draws."""
     outputs = subject.outputs(4, event=(3,))
-    made = subject.likelihood(outputs, 1)
+    made = subject.likelihood(outputs, (3,))
     if not made.has_rsample:
         return "does not apply: has_rsample is false"
     (slope,) = torch.autograd.grad(made.rsample((7,)).sum(), outputs, allow_unused=True)
@@ -111,4 +136,11 @@ def reparameterized_or_not(subject: Subject) -> str:
     return "gradients flow through rsample"
 
 
-LAWS = (shapes_and_dtypes, sums_to_one, draws_have_the_mean, gradients_are_finite, reparameterized_or_not)
+LAWS = (
+    shapes_and_dtypes,
+    sums_to_one,
+    support_is_true,
+    draws_have_the_mean,
+    gradients_are_finite,
+    reparameterized_or_not,
+)

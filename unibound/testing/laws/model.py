@@ -1,22 +1,23 @@
 """The exam of a model: the two networks fit together, and every weight in them is alive."""
 
 from collections.abc import Callable
-from typing import ClassVar, Literal
 
 import attrs
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
-from unibound.distributions import Bits
+from unibound.distributions import Bits, draw
 from unibound.errors import UsageError
+from unibound.generation import ROLES
 from unibound.joint import JointBound
 from unibound.likelihood import Likelihood
 from unibound.model import Model
-from unibound.testing.verdict import demand, gap
-from unibound.testing.worlds import Bell, Rates, parameter_groups, scatter
+from unibound.support import boolean, real
+from unibound.testing.listing import parameter_groups, scatter
+from unibound.testing.priors import Bell, Rates
+from unibound.testing.verdict import TOLERANCE, demand, gap
 
-Support = Literal["bits", "reals", "levels"]
 X_SHAPE = (8, 8)
 
 
@@ -24,22 +25,24 @@ X_SHAPE = (8, 8)
 class LogitBits(Likelihood):
     """Bits whose logits the network gives."""
 
-    support: ClassVar[Support] = "bits"
+    support = boolean
 
-    def __call__(self, outputs: Tensor, event_dims: int) -> Distribution:
-        return Bits(outputs.squeeze(-event_dims - 1), event_dims)
+    def __call__(self, outputs: Tensor, event_shape: tuple[int, ...]) -> Distribution:
+        return Bits(outputs, len(event_shape))
 
 
 @attrs.frozen
 class Normals(Likelihood):
     """Normals whose means and log-scales the network gives."""
 
-    support: ClassVar[Support] = "reals"
-    num_outputs: ClassVar[int] = 2
+    support = real
 
-    def __call__(self, outputs: Tensor, event_dims: int) -> Distribution:
-        mean, log_scale = outputs.unbind(-event_dims - 1)
-        return Independent(Normal(mean, log_scale.exp()), event_dims)
+    def outputs(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (2, *event_shape)
+
+    def __call__(self, outputs: Tensor, event_shape: tuple[int, ...]) -> Distribution:
+        mean, log_scale = outputs.unbind(-len(event_shape) - 1)
+        return Independent(Normal(mean, log_scale.exp()), len(event_shape))
 
 
 @attrs.frozen(eq=False)
@@ -64,12 +67,12 @@ class Subject:
 
     @property
     def tau_shape(self) -> tuple[int, ...]:
-        return tuple(self.model.latent_shape(X_SHAPE))
+        return tuple(self.joint.q(self.x).event_shape)
 
 
 def build(model: Model) -> JointBound:
     """Build a model of bits with latent bits, or latent reals if it refuses bits; in float64."""
-    shape, mean = model.latent_shape(X_SHAPE), torch.linspace(0.05, 0.95, 64).view(X_SHAPE)
+    shape, mean = model.prior_shape(X_SHAPE), torch.linspace(0.05, 0.95, 64).view(X_SHAPE)
     try:
         joint = model.build(scatter(Rates(shape), 1), LogitBits(), LogitBits(), mean)
     except UsageError:
@@ -78,13 +81,13 @@ def build(model: Model) -> JointBound:
 
 
 def shapes_and_dtypes(subject: Subject) -> str:
-    """q(x) is a distribution over latents of `latent_shape`, log_joint broadcasts, dreams are data."""
+    """q(x) is a distribution over the latents that p is over, log_joint broadcasts, dreams are data."""
     for dtype in (torch.float32, torch.float64):
         joint, x = build(subject.model).to(dtype), subject.x.to(dtype)
         posterior = joint.q(x)
         shapes = f"batch {list(posterior.batch_shape)} and event {list(posterior.event_shape)}"
-        right = posterior.batch_shape == (5,) and posterior.event_shape == subject.tau_shape
-        demand(right, f"q of 5 data has {shapes}, not [5] and latent_shape = {list(subject.tau_shape)}")
+        demand(posterior.batch_shape == (5,), f"q of 5 data has {shapes}, not [5] and the shape of tau")
+        demand(joint.q(torch.stack([x, x])).batch_shape == (2, 5), "q of data [2, 5, *X] has no batch shape [2, 5]")
         particles = joint.particles(x, 3)
         for name, value in {"log_q": particles.log_q, "log_p": particles.log_p}.items():
             demand(value.shape == (3, 5), f"{name} of 3 particles of 5 data has shape {list(value.shape)}")
@@ -114,6 +117,8 @@ def every_weight_is_alive(subject: Subject) -> str:
     """Every parameter belongs to one group and gets a gradient from log q or log p."""
     joint = subject.joint
     parts = parameter_groups(joint.parts())
+    unknown = sorted(joint.parts().keys() - set(ROLES))
+    demand(not unknown, f"{', '.join(unknown)} is no role; call a part by the role it plays: {', '.join(ROLES)}")
     listed = [parameter for parameters in parts.values() for parameter in parameters]
     demand(len(set(map(id, listed))) == len(listed), "a parameter is in two groups; estimators rely on disjoint ones")
     missing = {id(parameter) for parameter in joint.parameters()} - set(map(id, listed))
@@ -139,4 +144,19 @@ def saved_and_loaded(subject: Subject) -> str:
     return "comes back"
 
 
-LAWS = (shapes_and_dtypes, each_datum_on_its_own, every_weight_is_alive, saved_and_loaded)
+def draws_are_scored(subject: Subject) -> str:
+    """A draw of q comes with its log_prob, and the terms of p sum to log p(x, tau)."""
+    joint, x = subject.joint.eval(), subject.x
+    tau, log_q = draw(joint.q(x), 3)
+    off = gap(log_q, joint.q(x).log_prob(tau))
+    demand(off <= TOLERANCE, f"a draw of q is scored {off:.3g} nats off its log_prob; are pieces scored out of order?")
+    terms, log_p = joint.p.log_terms(x, tau), joint.p.log_joint(x, tau)
+    demand(terms.shape[1:] == log_p.shape, f"log_terms of [3, 5] has shape {list(terms.shape)}, not [layers, 3, 5]")
+    off = gap(terms.sum(0), log_p)
+    demand(off <= TOLERANCE, f"log_terms sum to {off:.3g} nats more or less than log_joint")
+    off = gap(joint.log_weight_terms(x, tau).sum(0), log_p - log_q)
+    demand(off <= TOLERANCE, f"what the layers add to a log-weight is {off:.3g} nats off it")
+    return f"{len(terms)} terms"
+
+
+LAWS = (shapes_and_dtypes, each_datum_on_its_own, draws_are_scored, every_weight_is_alive, saved_and_loaded)

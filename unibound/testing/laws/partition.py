@@ -7,10 +7,12 @@ import attrs
 import torch
 from torch import Tensor
 
+from unibound.claim import Side
 from unibound.energy import EnergyPrior
-from unibound.partition.log_z import LogZ, PartitionEstimator
+from unibound.partition.log_z import LogZ, PartitionEstimator, Sandwich
+from unibound.testing.listing import all_bits, scatter
+from unibound.testing.priors import Table
 from unibound.testing.verdict import FALSE_ALARM, TOLERANCE, demand, gap, mean_and_error
-from unibound.testing.worlds import Table, all_bits, scatter
 
 
 @attrs.frozen(eq=False)
@@ -43,9 +45,9 @@ class Subject:
             resized(estimator, 400, 100), resized(estimator, 40, 4), resized(estimator, 3, 1), prior, taus, exact
         )
 
-    def repeat(self, estimator: PartitionEstimator, times: int) -> list[LogZ]:
+    def repeat(self, estimator: PartitionEstimator, times: int) -> list[LogZ | Sandwich]:
         """Repeated estimates; none where the estimator gives no log Z."""
-        found: list[LogZ] = []
+        found: list[LogZ | Sandwich] = []
         while len(found) < times and (log_z := estimator.fit(self.prior).log_z) is not None:
             found.append(log_z)
         return found
@@ -65,7 +67,7 @@ def log_z_is_within_its_error(subject: Subject) -> str:
         return "does not apply: it gives no log Z"
     off = log_z.value - subject.log_z
     numbers = f"log Z = {log_z.value:.9f} +- {log_z.stderr:.2g}, exactly {subject.log_z:.9f}, off by {off:.3g} nats"
-    if log_z.side == "equal":
+    if log_z.side is Side.EQUAL:
         demand(abs(off) <= TOLERANCE, f"{numbers}, though it says `equal`")
     else:
         demand(log_z.stderr > 0, f"{numbers}: an estimate with draws has an error")
@@ -74,29 +76,30 @@ def log_z_is_within_its_error(subject: Subject) -> str:
 
 
 def side_is_honest(subject: Subject) -> str:
-    """E[value] <= log Z if the side is `stochastic_lower`, and >= if `stochastic_upper`; by crude runs, repeated."""
+    """E[value] <= log Z if the side is `lower`, and >= if `upper`; by crude runs, repeated."""
     values = subject.repeat(subject.crude, 200)
     if not values:
         return "does not apply: it gives no log Z"
     side = values[0].side
     mean, error = mean_and_error(_column(values, "value") - subject.log_z)
     numbers = f"{side}: over {len(values)} crude runs it is off by {mean:.4g} +- {error:.2g} nats"
-    sign = {"equal": 0, "stochastic_lower": 1, "stochastic_upper": -1}[side]
+    sign = {Side.EQUAL: 0, Side.LOWER: 1, Side.UPPER: -1, Side.NONE: 0}[side]
+    if side is Side.NONE:
+        return "does not apply: it claims no side"
     demand(sign * mean <= FALSE_ALARM * error + TOLERANCE, f"{numbers}, on the other side")
     demand(sign != 0 or abs(mean) <= TOLERANCE, numbers)
     return numbers
 
 
-def opposite_is_opposite(subject: Subject) -> str:
-    """What it gives as the opposite estimate errs on the other side; by crude runs, repeated."""
-    pairs = [(log_z, log_z.opposite) for log_z in subject.repeat(subject.crude, 50) if log_z.opposite is not None]
+def both_sides_are_right(subject: Subject) -> str:
+    """Of a sandwich, the lower side errs low and the upper high; by crude runs, repeated."""
+    pairs = [log_z for log_z in subject.repeat(subject.crude, 50) if isinstance(log_z, Sandwich)]
     if not pairs:
         return "does not apply: it estimates one side only"
-    sides = {pairs[0][0].side, pairs[0][1].side}
-    demand(len(sides) == 2 and "equal" not in sides, f"both sides are called {' and '.join(sorted(sides))}")
-    gaps = [log_z.gap for log_z, _ in pairs if log_z.gap is not None]
-    mean, error = mean_and_error(torch.tensor(gaps, dtype=torch.float64))
-    numbers = f"over {len(gaps)} crude runs the upper side is {mean:.4g} +- {error:.2g} nats above the lower"
+    lower, upper = pairs[0].lower.side, pairs[0].upper.side
+    demand((lower, upper) == (Side.LOWER, Side.UPPER), f"its lower side is called {lower}, its upper side {upper}")
+    mean, error = mean_and_error(torch.tensor([pair.gap for pair in pairs], dtype=torch.float64))
+    numbers = f"over {len(pairs)} crude runs the upper side is {mean:.4g} +- {error:.2g} nats above the lower"
     demand(mean >= -FALSE_ALARM * error, numbers)
     return numbers
 
@@ -104,7 +107,7 @@ def opposite_is_opposite(subject: Subject) -> str:
 def error_bar_is_honest(subject: Subject) -> str:
     """The standard error it gives is the spread of repeated runs, within a factor of two."""
     values = subject.repeat(subject.rough, 50)
-    if not values or values[0].side == "equal":
+    if not values or values[0].side is Side.EQUAL:
         return "does not apply: it is exact, or gives no log Z"
     spread = _column(values, "value").std().item()
     said = _column(values, "stderr").square().mean().sqrt().item()
@@ -168,14 +171,14 @@ def single_precision_will_do(subject: Subject) -> str:
     return f"off by {off:.1e} nats"
 
 
-def _column(values: list[LogZ], name: str) -> Tensor:
+def _column(values: list[LogZ | Sandwich], name: str) -> Tensor:
     return torch.tensor([getattr(log_z, name) for log_z in values], dtype=torch.float64)
 
 
 LAWS = (
     log_z_is_within_its_error,
     side_is_honest,
-    opposite_is_opposite,
+    both_sides_are_right,
     error_bar_is_honest,
     effective_sample_size_is_a_size,
     log_prob_is_normalized,

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from unibound.energy import EnergyPrior
 from unibound.prior import Prior
-from unibound.registry import registries
+from unibound.support import boolean, describe, real, same, values
+from unibound.testing.listing import all_bits, all_states, gradients, number, parameter_groups, scatter
 from unibound.testing.networks import BitInference, LinearInference
 from unibound.testing.replay import exact_chains
 from unibound.testing.verdict import TOLERANCE, chi_square, demand, gap
-from unibound.testing.worlds import all_bits, gradients, number, parameter_groups, scatter
 
 NUM_DRAWS = 20_000
 
@@ -24,61 +24,105 @@ class Subject:
     """A prior with scattered parameters, and every latent it has.
 
     Args:
-        prior: over bits of shape [3], or reals of shape [1].
+        prior: over a finite support of shape [3], or reals of shape [1].
         make: builds it for another event shape, seed and dtype.
         taus: every latent [S, *Z]; a grid for reals.
         log_measure: log of what each counts for in a sum [S].
-        bits: whether its support is bits.
+        listed: whether the latents are listed, and no grid.
     """
 
     prior: Prior
     make: Callable[..., Prior]
     taus: Tensor
     log_measure: Tensor
-    bits: bool
+    listed: bool
 
     @classmethod
     def of(cls, plugin: Callable[[tuple[int, ...]], Prior]) -> "Subject":
         """Prepare a class of priors, or what makes one of an event shape."""
-        likelihoods, posterior = registries()["likelihood"], plugin((1,)).posterior
+        over = plugin((1,)).support
         demand(
-            posterior in likelihoods,
-            f"its posterior is {posterior!r}, and no likelihood has that name; there are: {', '.join(likelihoods)}",
+            over is None or same(over, real) or values(over) is not None,
+            f"its support is {describe(over)}; the exam can list finite supports, and integrate over reals",
         )
-        bits = likelihoods[posterior].support == "bits"
-        make = functools.partial(_make, plugin, bits)
-        if bits:
-            return cls(make((3,), 1), make, all_bits((3,)), torch.zeros(8).double(), True)
-        # Even steps of the inverse hyperbolic sine: fine near zero, and wide enough for heavy tails.
-        steps = torch.linspace(-18, 18, 20_001, dtype=torch.float64)
-        measure = steps.cosh().log() + math.log(36 / 20_000)
-        return cls(make((1,), 1), make, steps.sinh().unsqueeze(1), measure, False)
+        if over is not None and same(over, real):
+            make = functools.partial(_make, plugin, LinearInference)
+            prior = make((1,), 1)
+            taus, log_measure = _grid(801 if isinstance(prior, EnergyPrior) else 20_001)
+            return cls(prior, make, taus, log_measure, False)
+        make = functools.partial(_make, plugin, BitInference)
+        taus = all_states(over or boolean, (3,))
+        return cls(make((3,), 1), make, taus, torch.zeros(len(taus)).double(), True)
 
+    @property
+    def tolerance(self) -> float:
+        """How far a sum over every latent may be off."""
+        return TOLERANCE if self.listed else 1e-6
+
+    @property
     def energy_prior(self) -> EnergyPrior | None:
-        """The prior, if it has an energy and its latents can be listed."""
-        return self.prior if self.bits and isinstance(self.prior, EnergyPrior) else None
+        """The prior, if it has an energy."""
+        return self.prior if isinstance(self.prior, EnergyPrior) else None
 
-    def log_p(self) -> Tensor:
-        """Normalized log-probability of every latent [S], nats."""
+    def log_p(self, beta: float | None = None) -> Tensor:
+        """Normalized log-probability of every latent [S], nats, what it counts for included; of p_beta if asked."""
+        prior = self.energy_prior
+        if prior is not None and beta is not None:
+            return (self.log_measure - prior.free_energy(self.taus, beta)).log_softmax(0)
         return (self.prior.log_prob(self.taus) + self.log_measure).log_softmax(0)
 
-    def fits(self, tau: Tensor, probability: Tensor) -> tuple[float, float]:
-        """Chi-square of bits [N, *Z] against probabilities [S], and its limit."""
-        return chi_square(number(tau.flatten(1)), probability)
+    def draws(self, beta: float, count: int) -> Tensor:
+        """Exact draws of p_beta [count, *Z]; between the points of a grid, evenly."""
+        chosen = self.log_p(beta).detach().exp().multinomial(count, replacement=True)
+        tau = self.taus[chosen]
+        if self.listed:
+            return tau
+        steps = self.taus.flatten()
+        width = torch.cat([steps[1:] - steps[:-1], steps[-1:] - steps[-2:-1]])[chosen].unsqueeze(1)
+        return tau + width * (torch.rand_like(tau) - 0.5)
+
+    def fit(self, tau: Tensor, log_p: Tensor) -> tuple[float, float, str]:
+        """How badly draws [N, *Z] fit log-probabilities [S]: a statistic, its limit, and both in words.
+
+        Chi-square where latents are listed, Kolmogorov-Smirnov on a grid.
+        """
+        log_p = log_p.detach()
+        if self.listed:
+            index = number(tau.flatten(1), self.prior.support or boolean)
+            statistic, limit = chi_square(index, log_p.exp())
+            return statistic, limit, f"chi-square {statistic:.1f} of {len(tau)} draws, limit {limit:.1f}"
+        ranked = tau.flatten().sort().values
+        # Half of a point of the grid lies to either side of it.
+        mass = log_p.exp()
+        below = mass.cumsum(0) - mass / 2
+        position = torch.searchsorted(self.taus.flatten(), ranked).clamp(1, len(self.taus) - 1)
+        left, right = self.taus.flatten()[position - 1], self.taus.flatten()[position]
+        expected = torch.lerp(below[position - 1], below[position], ((ranked - left) / (right - left)).clamp(0, 1))
+        rank = (torch.arange(len(ranked)) + 0.5) / len(ranked)
+        statistic, limit = (expected - rank).abs().max().item() * math.sqrt(len(ranked)), 2.7
+        return statistic, limit, f"Kolmogorov-Smirnov {statistic:.2f} of {len(tau)} draws, limit {limit}"
+
+
+def _grid(count: int) -> tuple[Tensor, Tensor]:
+    """Reals [S, 1] and log of what each counts for [S]: fine near zero, and wide enough for heavy tails."""
+    # Even steps of the inverse hyperbolic sine.
+    steps = torch.linspace(-18, 18, count, dtype=torch.float64)
+    return steps.sinh().unsqueeze(1), steps.cosh().log() + math.log(36 / (count - 1))
 
 
 def _make(
     plugin: Callable[[tuple[int, ...]], Prior],
-    bits: bool,
+    inference: type[BitInference | LinearInference],
     shape: tuple[int, ...],
     seed: int,
     dtype: torch.dtype = torch.float64,
 ) -> Prior:
     prior = scatter(plugin(shape), seed, scale=0.5).to(dtype)
-    q = scatter(BitInference(3, shape) if bits else LinearInference(3, shape), seed=5)
+    q = scatter(inference(3, shape), seed=5)
     prior.bind(q.to(dtype), all_bits((3,)).to(dtype))
     if isinstance(prior, EnergyPrior):
         prior.fit_base(prior.base_sample(9))
+    prior.advance()
     return prior
 
 
@@ -107,7 +151,7 @@ def normalized(subject: Subject) -> str:
         return "does not apply: it says it is unnormalized"
     total = (subject.prior.log_prob(subject.taus) + subject.log_measure).logsumexp(0).item()
     demand(
-        abs(total - known) <= (TOLERANCE if subject.bits else 1e-6),
+        abs(total - known) <= subject.tolerance,
         f"log of the sum over every latent is {total:.9f}, and log_z says {known:.9f}; is a constant missing?",
     )
     return f"log of the sum is {total:.2e}, as log_z says"
@@ -119,12 +163,12 @@ def gradient_is_that_of_log_p(subject: Subject) -> str:
     if not groups:
         return "does not apply: it has no parameters"
     probability, worst = subject.log_p().exp().detach(), torch.zeros(())
-    for weight in exact_chains(subject.prior, subject.taus):
+    for weight in exact_chains(subject.prior, subject.taus, subject.log_measure):
         mean = (probability * subject.prior.log_prob(subject.taus)).sum()
         worst = worst + weight * gradients(mean, groups)["prior"]
     off = worst.abs().max().item()
     demand(
-        off <= (TOLERANCE if subject.bits else 1e-6),
+        off <= subject.tolerance,
         f"the expected gradient under p has an entry of {off:.4g}, not 0; is the negative phase missing, doubled or of "
         "the wrong sign, or does log_prob lack a normalizer?",
     )
@@ -133,18 +177,26 @@ def gradient_is_that_of_log_p(subject: Subject) -> str:
 
 def draws_follow_the_prior(subject: Subject) -> str:
     """sample draws from p."""
-    tau = subject.prior.sample(NUM_DRAWS)
-    if subject.bits:
-        statistic, limit = subject.fits(tau, subject.log_p().exp().detach())
-        what = f"chi-square {statistic:.1f} of {NUM_DRAWS} draws, limit {limit:.1f}"
-    else:
-        reached = torch.searchsorted(subject.taus.flatten(), tau.flatten().sort().values)  # [N]
-        expected = subject.log_p().exp().cumsum(0).detach()[reached.clamp(max=len(subject.taus) - 1)]
-        rank = torch.arange(1, NUM_DRAWS + 1) / NUM_DRAWS
-        statistic, limit = (expected - rank).abs().max().item() * math.sqrt(NUM_DRAWS), 2.7
-        what = f"Kolmogorov-Smirnov {statistic:.2f} of {NUM_DRAWS} draws, limit {limit}"
+    statistic, limit, what = subject.fit(subject.prior.sample(NUM_DRAWS), subject.log_p())
     demand(statistic <= limit, f"{what}: sample and log_prob are of two distributions")
     return what
+
+
+def support_is_true(subject: Subject) -> str:
+    """Draws, chains and draws of the base lie in the support that is declared."""
+    over = subject.prior.support
+    if over is None:
+        return "does not apply: it is over whatever q is"
+    draws = {"sample": subject.prior.sample(200), "persistent": subject.prior.persistent(20)}
+    if (prior := subject.energy_prior) is not None:
+        draws |= {
+            "base_sample": prior.base_sample(200),
+            "chains": prior.chains,
+            "move": prior.move(prior.chains, 1, 0.5),
+        }
+    for name, tau in draws.items():
+        demand(bool(over.check(tau).all()), f"it says it is over {describe(over)}, but {name} gives other values")
+    return f"{', '.join(draws)}: {describe(over)}"
 
 
 def saved_and_loaded(subject: Subject) -> str:
@@ -159,7 +211,7 @@ def saved_and_loaded(subject: Subject) -> str:
         demand(torch.equal(other.chains, subject.prior.chains), "the chains did not come back from a state dict")
         other_f, own_f = (prior.free_energy(tau, 0.3) for prior in (other, subject.prior))
         demand(gap(other_f, own_f) <= TOLERANCE, "the base distribution did not come back from a state dict")
-    return "log_prob, chains and base come back" if subject.energy_prior() else "log_prob comes back"
+    return "log_prob, chains and base come back" if subject.energy_prior else "log_prob comes back"
 
 
 LAWS = (
@@ -167,5 +219,6 @@ LAWS = (
     normalized,
     gradient_is_that_of_log_p,
     draws_follow_the_prior,
+    support_is_true,
     saved_and_loaded,
 )

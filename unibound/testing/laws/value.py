@@ -41,7 +41,7 @@ def bound_is_on_its_side(candidate: Candidate) -> str:
             slack = min(slack, -excess[at].item())
             demand(
                 excess[at].item() <= TOLERANCE,
-                f"{name}: {estimator} says {side!r}, but at x = {world.xs[at].tolist()} E[bound] = {expected[at]:.6f} "
+                f"{name}: {estimator} says '{side}', but at x = {world.xs[at].tolist()} E[bound] = {expected[at]:.6f} "
                 f"and log p*(x) = {truth[at]:.6f}, off by {excess[at]:.4g} nats"
                 + (_suspect(rehearsal) if side == "lower" else "; it is only a bound of it: say `lower`, if below"),
             )

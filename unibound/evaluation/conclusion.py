@@ -1,0 +1,130 @@
+"""What an evaluation found, and what may be concluded from it."""
+
+import math
+
+import attrs
+from torch import Tensor
+
+from unibound.claim import NORMAL_95, Interval, Side
+from unibound.partition import LogZ, Sandwich
+
+MAX_GAP = 0.5
+"""Nats by which the bound may still rise as particles double, where two ends are claimed for the NLL."""
+
+
+@attrs.frozen
+class Evaluation:
+    """Negative log-likelihood of a data set under a model, in nats.
+
+    Args:
+        nll: mean over the data of -L_K.
+        nll_stderr: its standard error over the data; NaN for one datum.
+        bits_per_dim: nll in bits per element of a datum; of a level, where data are levels under a density.
+        side: `upper` if the expected nll is at least the true one, `equal` if it is exact; `none` if log Z, estimated
+            from below, may push it down by more than the K-particle bound pushes it up.
+        ess: mean effective sample size of the particles' weights, out of `num_particles`.
+        num_particles: particles K per datum.
+        log_z: what normalized the prior; None if it was normalized already, or latent by latent.
+        seconds: what it took.
+        of: what nll is the negative of, or bounds: `log p`, or `log p_ann` of the annealing model.
+        nll_chains_stderr: standard error of nll over annealing chains; 0.0 where there are none, None if unknown.
+        gap: mean of L_K - L_{K/2}, an estimate of what L_K still lacks; 0.0 where it lacks nothing, None if unknown.
+        mass: whether p(x) is a probability and no density, so that no NLL is below zero.
+        exact: whether q is the posterior itself, all on one latent: L_K is log p then.
+        bounds: L_K of each datum [N], float64.
+    """
+
+    nll: float
+    nll_stderr: float
+    bits_per_dim: float
+    side: Side = attrs.field(converter=Side)
+    ess: float
+    num_particles: int
+    log_z: LogZ | Sandwich | None
+    seconds: float
+    of: str = "log p"
+    nll_chains_stderr: float | None = 0.0
+    gap: float | None = None
+    mass: bool = False
+    exact: bool = False
+    bounds: Tensor | None = attrs.field(default=None, eq=False, repr=False)
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing may be concluded; None where something may."""
+        if not math.isfinite(self.nll):
+            lost = (
+                "" if self.bounds is None else f" ({int((~self.bounds.isfinite()).sum())} of {len(self.bounds)} data)"
+            )
+            return f"the NLL is {self.nll}{lost}; the model's weights, or the data, are not what they should be"
+        if self.log_z is not None and self.log_z.trouble is not None:
+            return f"log Z is not to be trusted: {self.log_z.trouble}"
+        if math.isnan(self.nll_stderr):
+            return "one datum has no error bar; evaluate more"
+        if self.mass and self.of == "log p" and self._high < 0:
+            return f"an NLL of {self.nll:.2f} is impossible for probabilities; log Z, or what normalizes p, is wrong"
+        return None
+
+    @property
+    def interval(self) -> Interval:
+        """Where the NLL of data like these lies; an end that cannot be claimed is None."""
+        if self.trouble is not None:
+            return Interval(None, None)
+        if self.of != "log p" or not self._two_ends:
+            return Interval(None, self._high, self._given)
+        assert self.gap is not None
+        # What L_K lacks shrinks as 1 / K, so L_K - L_{K/2} estimates it; twice that leaves room for its error.
+        low = self.nll - 2 * max(self.gap, 0.0) - math.hypot(NORMAL_95 * self.nll_stderr, self._blamed)
+        given = self._given
+        if not self.exact:
+            given = (*given, "that q's draws reach every mode of the posterior")
+            if self.gap > 1e-9:
+                given = (*given, "that their weights have a variance (see unibound diagnose)")
+        return Interval(max(low, 0.0) if self.mass else low, self._high, given)
+
+    @property
+    def conclusion(self) -> str:
+        """What may be concluded, in words."""
+        if self.trouble is not None:
+            return f"no claim: {self.trouble}"
+        found = self.interval
+        if self.of != "log p":
+            return (
+                f"the NLL of the annealing model, a normalized model close to this one, is at most {found.high:.2f} "
+                "nats with 97.5% confidence; of the NLL of the model itself this is no bound"
+            )
+        if found.low is None:
+            why = "one particle does not tell what its bound lacks"
+            if self.gap is not None:
+                why = f"the bound still rises by {self.gap:.2f} nats as particles double; use more particles"
+            return f"the NLL is at most {found.high:.2f} nats with 97.5% confidence{found.proviso}; no lower end: {why}"
+        return f"the NLL lies in [{found.low:.2f}, {found.high:.2f}] nats with 95% confidence{found.proviso}"
+
+    @property
+    def _two_ends(self) -> bool:
+        return self.gap is not None and self.gap <= MAX_GAP
+
+    @property
+    def _high(self) -> float:
+        flattered = 0.0 if self.log_z is None else _above(self.log_z)
+        return self.nll + math.hypot(NORMAL_95 * self.nll_stderr, flattered)
+
+    @property
+    def _blamed(self) -> float:
+        if self.log_z is None or self.log_z.interval.low is None:
+            return 0.0
+        return self.log_z.value - self.log_z.interval.low
+
+    @property
+    def _given(self) -> tuple[str, ...]:
+        """What the upper end takes for granted of log Z."""
+        if self.log_z is None or self.log_z.side is Side.EQUAL:
+            return ()
+        if self.log_z.heuristic:
+            return ("that the Gibbs run behind the upper side of log Z reached the model",)
+        return () if isinstance(self.log_z, Sandwich) else ("that annealing found every mode (bdmc looks from above)",)
+
+
+def _above(log_z: LogZ | Sandwich) -> float:
+    """How far the upper end of log Z lies above its value: likelihoods may be flattered by so much."""
+    return 0.0 if log_z.interval.high is None else log_z.interval.high - log_z.value

@@ -1,0 +1,51 @@
+"""The plugins that stand where none is named: the one page of the core that knows names of plugins.
+
+A name is looked up when it is needed: what needs no log Z does not fail because nothing that finds it is installed.
+"""
+
+from collections.abc import Mapping
+
+from unibound import support
+from unibound.errors import UsageError
+from unibound.likelihood import Likelihood
+from unibound.partition import PartitionEstimator
+from unibound.registry import registries
+from unibound.support import Constraint
+
+ESTIMATOR = "vimco"
+DATA_SET = "digits"
+MODEL = "mlp"
+PRIOR = "rbm"
+LIKELIHOOD = "bernoulli"
+PARTITION_ESTIMATOR = "ais"
+
+_TWO_SIDED = "bdmc"
+_RBM = "rbm"
+_PREFERRED = (LIKELIHOOD, "gaussian")
+"""Likelihoods that come first where several are over the same values."""
+
+
+def two_sided() -> PartitionEstimator:
+    """What finds log Z from both sides where nobody says how to find it."""
+    return registries()["partition_estimator"][_TWO_SIDED]()
+
+
+def rbm() -> type:
+    """The prior that the files of restricted Boltzmann machines are read as."""
+    return registries()["prior"][_RBM]
+
+
+def likelihood_over(wanted: Constraint | None) -> str:
+    """Name of the likelihood that q(tau | x) is read by where none is chosen, for a prior over given values.
+
+    Raises:
+        UsageError: no likelihood installed is over them.
+    """
+    if wanted is None:
+        return LIKELIHOOD
+    known: Mapping[str, type[Likelihood]] = registries()["likelihood"]
+    names = sorted(known, key=lambda name: (name not in _PREFERRED, name))
+    for name in names:
+        if support.same(getattr(known[name], "support", None), wanted):
+            return name
+    raise UsageError(f"no likelihood installed is over {support.describe(wanted)}, as the prior is; name a posterior")
