@@ -14,7 +14,6 @@ MISSING = {
     "21_continuous_diffusion": "the variational diffusion",
     "22_sbn": "layers of latents",
     "23_dbm": "the deep Boltzmann machine",
-    "24_dbn_bound": "layers of latents",
     "25_bihm_renyi": "the Renyi bound",
     "26_autoregressive": "NADE, MADE and FVSBN",
     "27_recurrent": "VRNN and DRAW",
