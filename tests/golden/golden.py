@@ -68,4 +68,4 @@ def close(got: Any, expected: Any, tolerance: dict[str, float], at: str = "") ->
 
 def tensor(values: Any) -> Tensor:
     """Numbers of an input in float64."""
-    return torch.tensor(values, dtype=torch.float64)
+    return torch.as_tensor(values, dtype=torch.float64)

@@ -22,7 +22,7 @@ def ascent(estimator: Estimator, log_w: Tensor) -> tuple[Tensor, Tensor, Tensor]
     if baseline is not None:
         for parameter in baseline.double().parameters():
             parameter.data.zero_()
-    joint = SimpleNamespace(particles=lambda x, k: Particles(log_q, log_q, log_p), auxiliary=baseline)
+    joint = SimpleNamespace(particles=lambda x, k, **how: Particles(log_q, log_q, log_p), auxiliary=baseline)
     estimate = estimator(joint, x)
     gradients = torch.autograd.grad(-estimate.surrogate.sum(), (log_q, log_p))
     return estimate.bound[0], *(gradient.squeeze(1) for gradient in gradients)
