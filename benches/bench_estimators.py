@@ -16,9 +16,9 @@ from unibound import Directed, JointBound, UsageError, registries
 from unibound.runs.train import Training
 from unibound.settings.records import Choice, Optimizer, Stage
 from unibound.testing import World, variance
+from unibound.testing.listing import all_bits, parameter_groups
 from unibound.testing.networks import BitGenerator, BitInference
 from unibound.testing.priors import Table
-from unibound.testing.listing import all_bits, parameter_groups
 
 WIDTHS, NUM_HIDDEN, NUM_CHAINS, STEPS, BATCH = [784, 200, 200, 100, 100, 200], 400, 100, 5, 100
 DRAWS_OTHERWISE = {"autoencoder", "cd"}  # by noise on codes, or by a Gibbs chain

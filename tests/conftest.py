@@ -1,9 +1,6 @@
 """What all tests share."""
 
-import json
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -12,11 +9,9 @@ import torch
 torch.set_num_threads(1)
 
 
-@pytest.fixture
-def golden() -> Callable[[str], dict[str, Any]]:
-    """Read a golden case: exact numbers, computed by enumeration or with 60 digits."""
-
-    def read(case: str) -> dict[str, Any]:
-        return json.loads((Path(__file__).parent / "golden" / f"{case}.json").read_text())
-
-    return read
+@pytest.fixture(autouse=True, scope="session")
+def _no_golden_setting() -> Iterator[None]:
+    """The folder of the golden cases is known by now, and the program would take its variable for a setting."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("UNIBOUND_GOLDEN_DIR", raising=False)
+        yield

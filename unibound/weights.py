@@ -85,3 +85,24 @@ def arithmetic_signal(log_w: Tensor) -> Tensor:
     before = torch.cat([nothing, log_w[:-1].logcumsumexp(0)])  # [K, B]
     after = torch.cat([nothing, log_w[1:].flip(0).logcumsumexp(0)]).flip(0)
     return log_mean_exp(log_w) - torch.logaddexp(before, after) + math.log(len(log_w) - 1)
+
+
+def renyi_bound(log_w: Tensor, alpha: float) -> Tensor:
+    """The Renyi bound of order alpha of each datum: [K, B] to [B]; the K-particle bound at 0, the ELBO at 1.
+
+    Source: Li and Turner, "Renyi divergence variational inference" (2016), https://arxiv.org/abs/1602.02311
+    """
+    return log_w.mean(0) if alpha == 1 else log_mean_exp((1 - alpha) * log_w) / (1 - alpha)
+
+
+def renyi_signal(log_w: Tensor, alpha: float) -> Tensor:
+    """What each particle adds to the Renyi bound, its weight replaced by the mean of the others: [K, B] to [K, B].
+
+    As in `vimco_signal` the mean is geometric, and no signal depends on its own particle. For one particle, without
+    others, it is the bound itself.
+    """
+    if (k := len(log_w)) == 1:
+        return renyi_bound(log_w, alpha).unsqueeze(0)
+    if alpha == 1:
+        return (log_w - log_w.mean(0)) / (k - 1)
+    return vimco_signal((1 - alpha) * log_w) / (1 - alpha)

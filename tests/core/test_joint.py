@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from unibound import JointBound
+from unibound import JointBound, UsageError
 from unibound.testing import World
 from unibound.testing.listing import all_bits, gradients, parameter_groups, scatter
 from unibound.testing.priors import Rates, Table
@@ -79,7 +79,11 @@ def test_log_prob_has_the_value_of_minus_energy_and_a_negative_phase() -> None:
     got = gradients(prior.log_prob(taus).mean(), groups)["prior"]
     torch.testing.assert_close(got, positive - negative)
     prior.eval()
-    torch.testing.assert_close(gradients(prior.log_prob(taus).mean(), groups)["prior"], positive)
+    torch.testing.assert_close(prior.log_prob(taus), -prior.free_energy(taus))
+    with pytest.raises(UsageError, match="table gives no gradient of log p in evaluation mode"):
+        prior.log_prob(taus).mean().backward()
+    tau = taus.clone().requires_grad_()  # that of tau is the gradient of -F, in any mode
+    assert torch.autograd.grad(prior.log_prob(tau).sum(), tau, allow_unused=True)[0] is None
 
 
 def test_chains_move_when_advanced_and_only_then() -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import json
 import os
 from collections.abc import Callable
 from importlib.util import find_spec
-from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -16,7 +14,6 @@ import torch
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read when triton is first imported, by the twin below
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 TWINS = {"compiled": "numba", "fused": "triton"}
 
 
@@ -49,11 +46,6 @@ def fused() -> ModuleType:
 @pytest.fixture
 def device() -> Callable[[ModuleType], str]:
     return lambda module: "cuda" if module.__name__.endswith("fused") and torch.cuda.is_available() else "cpu"
-
-
-@pytest.fixture
-def golden() -> Callable[[str], list[dict]]:
-    return lambda name: json.loads((GOLDEN / f"{name}.json").read_text())["items"]
 
 
 @pytest.fixture(autouse=True)

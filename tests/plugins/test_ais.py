@@ -1,6 +1,5 @@
 """AIS: its expectation by enumeration of every path, its schedules, and what it refuses."""
 
-import json
 import math
 from itertools import pairwise
 from pathlib import Path
@@ -18,8 +17,6 @@ from unibound.partition import annealing, enumeration, schedules
 from unibound.testing.listing import scatter
 from unibound.testing.priors import Rates
 from unibound.weights import log_mean_exp
-
-GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "11_ais_trajectories.json").read_text())
 
 
 def test_the_expected_weight_is_the_ratio_of_partition_functions():
@@ -44,21 +41,6 @@ def test_the_estimate_errs_low_and_less_so_with_more_chains():
     worked = Worked()
     means = [expected_log_mean(worked.probability, worked.log_w, chains) for chains in (1, 2, 3)]
     assert means[0] < means[1] < means[2] < worked.log_ratio
-
-
-@pytest.mark.parametrize("item", GOLDEN["items"], ids=lambda item: item["name"])
-def test_weights_of_given_paths(item: dict):
-    given = {name: torch.tensor(value, dtype=torch.float64) for name, value in item["input"]["rbm"].items()}
-    rbm = RBM.from_weights(given["W"], given["b"], given["c"]).double()
-    rbm.load_state_dict({"weight": given["W"], "visible_bias": given["b"], "hidden_bias": given["c"]}, strict=False)
-    rbm.base_bias.copy_(torch.tensor(item["input"]["base_visible_bias"], dtype=torch.float64))
-    path, betas = (torch.tensor(item["input"][name], dtype=torch.float64) for name in ("v", "betas"))
-    log_w = annealing.path_log_weight(rbm, path, betas).item()
-    expected, near = item["expected"], {"abs": 1e-10, "rel": 1e-10}
-    assert log_w == pytest.approx(expected["ais_log_weight"], **near)
-    assert rbm.base_log_z() + log_w == pytest.approx(expected["ais_log_Z_hat"], **near)
-    log_p_hat = -rbm.free_energy(path[-1]).item() - rbm.base_log_z() - log_w
-    assert log_p_hat == pytest.approx(expected["raise_log_phat_of_last_v"], **near)
 
 
 @pytest.mark.parametrize("schedule", schedules.NAMES)

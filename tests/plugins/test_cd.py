@@ -1,8 +1,5 @@
 """Contrastive divergence against its own definition, chain by chain and state by state."""
 
-import json
-from pathlib import Path
-
 import pytest
 import torch
 from unibound_plugins.estimators.cd import CD, joint_divergence
@@ -19,7 +16,6 @@ from unibound.testing import World
 from unibound.testing.listing import all_bits, scatter
 from unibound.testing.priors import Table
 
-GOLDEN = json.loads((Path(__file__).parent.parent / "golden" / "09_cd_telescoping.json").read_text())
 TOLERANCE = 1e-9
 BITS: Likelihood = registries()["likelihood"]["bernoulli"]()
 
@@ -36,13 +32,6 @@ def machine(num_visible=3, num_hidden=2, seed=7):
 def plain(prior):
     """The identity model of a prior over bits."""
     return Identity().build(prior, BITS, BITS, torch.zeros(prior.event_shape))
-
-
-def from_golden(parameters):
-    weight, visible, hidden = (torch.tensor(parameters[name], dtype=torch.float64) for name in ("W", "b", "c"))
-    prior = RBM((len(visible),), num_hidden=len(hidden)).double()
-    prior.weight.data, prior.visible_bias.data, prior.hidden_bias.data = weight, visible, hidden
-    return prior
 
 
 def parameters(prior):
@@ -90,23 +79,6 @@ def textbook(prior, v):
     """E[dF / dW], E[dF / db] and E[dF / dc], negated: the sufficient statistics of v [N, V], one row per v."""
     rate = (v @ prior.weight + prior.hidden_bias).sigmoid()
     return torch.cat([(v.unsqueeze(2) * rate.unsqueeze(1)).flatten(1), v, rate], 1).detach()
-
-
-@pytest.mark.parametrize("item", GOLDEN["items"], ids=lambda item: item["name"])
-def test_golden_telescoping(item):
-    prior = from_golden(item["input"]["rbm"])
-    xs, hs = (torch.tensor(item["input"][name], dtype=torch.float64) for name in "xz")
-    expected = item["expected"]
-    free = prior.free_energy(xs)
-    assert -free[0].item() == pytest.approx(expected["Z_x0"], abs=1e-10, rel=1e-10)
-    z_zk = prior.enumeration().log_f(hs[-1:]).item()
-    assert z_zk == pytest.approx(expected["Z_zk"], abs=1e-10, rel=1e-10)
-    assert (free[0] + z_zk).item() == pytest.approx(expected["log_ratio_zend"], abs=1e-10, rel=1e-10)
-    if "log_ratio_xend" in expected:
-        steps = len(xs) - 1
-        prior.gibbs = lambda tau, k, beta: xs[-1:] if k == steps else pytest.fail("another number of steps")
-        surrogate = CD(steps=steps)(plain(prior), xs[:1]).surrogate.item()
-        assert surrogate == pytest.approx(expected["log_ratio_xend"], abs=1e-10, rel=1e-10)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5, 9])
