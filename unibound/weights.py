@@ -45,6 +45,18 @@ def resampled(log_w: Tensor) -> tuple[Tensor, Tensor]:
     return log_index, log_w - log_index - math.log(len(log_w))
 
 
+def log1mexp(x: Tensor) -> Tensor:
+    """log(1 - exp(x)) of x below 0, to full precision near 0 and far from it; its gradient too.
+
+    Source: Mächler, "Accurately computing log(1 - exp(-|a|))" (2012),
+    https://cran.r-project.org/web/packages/Rmpfr/vignettes/log1mexp-note.pdf
+    """
+    near = x > -math.log(2)
+    # Each branch sees only what is harmless to it: a NaN in the other would reach the gradient.
+    small, large = torch.where(near, x, -1.0), torch.where(near, -1.0, x)
+    return torch.where(near, torch.log(-torch.expm1(small)), torch.log1p(-torch.exp(large)))
+
+
 def effective_sample_size(log_w: Tensor) -> Tensor:
     """(sum w)^2 / sum w^2 of each datum, between 1 and K: [K, B] to [B].
 
