@@ -236,6 +236,10 @@ class EnergyPrior(Prior):
         self.replicas.copy_(states[:-1])
         self.chains.copy_(states[-1])
 
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any, **named: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *rest, **named)
+        self.advanced = self.advanced or f"{prefix}chains" in state_dict  # they were moved before they were saved
+
     def persistent(self, count: int) -> Tensor:
         return self.chains[torch.arange(count, device=self.chains.device) % len(self.chains)]
 

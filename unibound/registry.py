@@ -84,6 +84,11 @@ class Registry(Mapping[str, type]):
         if inspect.isabstract(cls):
             missing = ", ".join(sorted(cls.__abstractmethods__))
             raise PluginError(f"{owner} registers {cls.__name__} as {what}, but {missing} is abstract; define it")
+        if self.kind in ("prior", "likelihood") and not hasattr(cls, "support"):
+            raise PluginError(
+                f"{owner} registers {cls.__name__} as {what}, but it does not say what it is over; give the class a "
+                "`support`, such as unibound.support.boolean"
+            )
         _check_settings(f"{owner} registers {cls.__name__} as {what}, but", cls)
         self._classes[name], self._owners[name] = cls, owner
 

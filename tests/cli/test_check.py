@@ -36,12 +36,13 @@ import torch
 from torch import nn
 from unibound import Prior, hookimpl
 from unibound.distributions import Bits
+from unibound.support import boolean
 
 
 class Coins(Prior):
     \"\"\"Coins that know their bias.\"\"\"
 
-    posterior = "bernoulli"
+    support = boolean
 
     def __init__(self, event_shape):
         super().__init__(event_shape)

@@ -23,8 +23,8 @@ def test_several_estimates_in_one_document(cli, run):
     first = found["estimates"][0]
     assert (found["partition"], found["nll"], found["log_z"]) == ("ais", first["nll"], first["log_z"]["value"])
     ais, bdmc, exact = (found["estimates"][index]["log_z"] for index in (0, 2, 3))
-    assert ais["side"] == "stochastic_lower"
-    assert bdmc["opposite"]["side"] == "stochastic_lower"
+    assert ais["side"] == "lower"
+    assert (bdmc["side"], bdmc["lower"]["side"], bdmc["upper"]["side"]) == ("upper", "lower", "upper")
     assert bdmc["low"] <= exact["value"] <= bdmc["high"]
     for name in (
         "nll",

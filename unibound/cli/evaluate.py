@@ -120,8 +120,10 @@ def show(title: str, results: dict[str, Evaluation]) -> None:
 def warn(results: dict[str, Evaluation]) -> None:
     """Say on stderr, last of all, which estimates are not to be trusted."""
     for name, result in results.items():
-        if result.trouble is not None:
-            print(f"unibound: log Z by {name} is untrustworthy: {result.trouble}", file=sys.stderr)
+        if result.log_z is not None and result.log_z.trouble is not None:
+            print(f"unibound: log Z by {name} is untrustworthy: {result.log_z.trouble}", file=sys.stderr)
+        elif result.trouble is not None:
+            print(f"unibound: {result.conclusion}", file=sys.stderr)
 
 
 def partitions(run: Run, names: str | None, **overrides: Any) -> dict[str, PartitionEstimator]:

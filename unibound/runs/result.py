@@ -80,7 +80,7 @@ class Result:
     @property
     def document(self) -> dict[str, Any]:
         """As plain values, for JSON."""
-        return finite(_converter.unstructure(self))
+        return finite(plain.unstructure(self))
 
     def write(self, folder: Path) -> None:
         """Keep it in the folder of its run."""
@@ -96,7 +96,7 @@ class Result:
         path = folder / EVALUATION
         try:
             found = json.loads(path.read_text())
-            return _converter.structure(found | {"run_dir": str(folder)}, cls)
+            return plain.structure(found | {"run_dir": str(folder)}, cls)
         except FileNotFoundError:
             return None
         except Exception as error:  # json and cattrs raise half a dozen kinds on what is not theirs
@@ -154,4 +154,6 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-_converter = Converter(forbid_extra_keys=True)
+plain = Converter(forbid_extra_keys=True)
+"""Records of a run as plain values, and back."""
+plain.register_unstructure_hook(Side, lambda side: side.value)

@@ -18,7 +18,6 @@ from typing import Any
 
 import attrs
 import torch
-from cattrs import Converter
 from torch import Tensor
 
 from unibound import support
@@ -32,7 +31,7 @@ from unibound.runs import checkpoint, pictures
 from unibound.runs.build import build, parse_device, prepare
 from unibound.runs.environment import environment
 from unibound.runs.files import write_text
-from unibound.runs.result import Result
+from unibound.runs.result import Result, plain
 from unibound.runs.train import CURE, Epoch, Training, largest_weight, untrained
 from unibound.runs.watch import watch
 from unibound.settings import sources
@@ -42,7 +41,6 @@ RESOLVED, METRICS = "resolved.toml", "metrics.jsonl"
 
 
 Bar = contextlib.AbstractContextManager[Callable[[int], object]]
-_converter = Converter()
 
 
 @contextlib.contextmanager
@@ -67,11 +65,11 @@ class Progress:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Progress":
         """The inverse of `to_dict`."""
-        return _converter.structure(values, cls)
+        return plain.structure(values, cls)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values."""
-        return _converter.unstructure(self)
+        return plain.unstructure(self)
 
     @property
     def bound(self) -> float | None:

@@ -51,15 +51,19 @@ def bias(joint: JointBound, estimator: Estimator, x: Tensor) -> dict[str, float]
 
 def _world(joint: JointBound, x: Tensor) -> World | None:
     """The model as a world in float64, without dropout, its data weighed evenly; None if it is too large."""
-    over, shape = joint.p.support, tuple(joint.q(x[:1]).event_shape)
-    listed = values(over)
-    if listed is None or math.prod(shape) * math.log2(len(listed)) > MAX_BITS:
+    joint, x = copy.deepcopy(joint).cpu().double().train(), x.cpu().double()
+    over, listed = joint.p.support, values(joint.p.support)
+    if listed is None:
         return None
-    joint = copy.deepcopy(joint).cpu().double().train()
+    with torch.random.fork_rng(devices=[]):
+        shape = tuple(joint.q(x[:1]).event_shape)
+        joint.advance()
+    if math.prod(shape) * math.log2(len(listed)) > MAX_BITS:
+        return None
     for module in joint.modules():
         if isinstance(module, nn.Dropout):
             module.eval()
-    taus, (xs, log_data) = all_states(over, shape), _data(x.double().cpu())
+    taus, (xs, log_data) = all_states(over, shape), _data(x)
     return World(joint, xs, log_data, taus, torch.zeros(len(taus)).double(), None)
 
 

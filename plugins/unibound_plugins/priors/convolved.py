@@ -37,7 +37,13 @@ class Convolved(Prior):
         self.register_buffer("x", torch.empty(0), persistent=False)
         self._q: tuple[Inference, ...] = ()  # in a tuple, so that its parameters are q's alone
 
+    @torch.no_grad()
     def bind(self, q: Inference, x: Tensor) -> None:
+        if (shape := q(x[:1]).event_shape) != self.event_shape:
+            raise UsageError(
+                f"convolved is over all of tau, here of shape {list(shape)}, and not over a part of shape "
+                f"{list(self.event_shape)}; use a model whose prior is of all its latents, or another prior"
+            )
         self._q, self.x = (q,), x
 
     @property
