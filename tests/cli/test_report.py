@@ -163,7 +163,7 @@ def test_refuses_what_is_no_run_and_no_file(cli: Cli, tiny: Words) -> None:
     refused(cli("report", "run", "--output", "no/such/page.html"), "--output no/such/page.html", "existing folder")
     refused(cli("report", "run", "--output", "empty"), "--output empty is no file")
     Path("run/evaluation.json").write_text("{")
-    refused(cli("report", "run"), "run/evaluation.json is not readable as JSON")
+    refused(cli("report", "run"), "run/evaluation.json is no result of a run", "remove it, and --resume run")
 
 
 @pytest.mark.parametrize("package", ["matplotlib", "jinja2"])
