@@ -148,8 +148,8 @@ class TestReadNpz:
     @pytest.mark.parametrize(
         ("arrays", "reason"),
         [
-            ({"train": np.eye(4)}, r"no array 'test' among \['train'\]"),
-            ({"x": np.eye(4)}, r"no array 'train' among \['x'\]"),
+            ({"train": np.eye(4)}, "no array 'test' among train; write it with"),
+            ({"x": np.eye(4)}, "no array 'train' among none; write it with"),
             ({"train": np.eye(4), "test": np.array([None, 1])}, "holds pickled objects"),
             ({"train": np.eye(4), "test": np.array([["a"]])}, "test holds <U1, not numbers"),
             ({"train": np.eye(4), "test": np.float64(1)}, r"test has shape \[\]"),

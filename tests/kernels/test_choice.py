@@ -9,8 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from unibound import kernels
-from unibound.kernels import reference
+from unibound.kernels import choice, reference
 
 
 @pytest.fixture
@@ -18,10 +17,10 @@ def choose(monkeypatch):
     def choose(op="rbm_ais", *, forced="", installed=(), dtype=torch.float32, device="cpu"):
         monkeypatch.setenv("UNIBOUND_KERNELS", forced)
         monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-        monkeypatch.setattr(kernels, "_installed", lambda package: package in installed)
-        monkeypatch.setattr(kernels, "_load", lambda name: name)
+        monkeypatch.setattr(choice, "installed", lambda package: package in installed)
+        monkeypatch.setattr(choice, "load", lambda name: name)
         like = SimpleNamespace(dtype=dtype, is_cuda=device == "cuda", device=SimpleNamespace(type=device))
-        return kernels._backend(op, like)
+        return choice.backend(op, like)
 
     return choose
 

@@ -4,7 +4,7 @@ Shapes: N data, *X one datum, D pixels.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -54,15 +54,7 @@ def read_npz(path: Path, num_valid: int | None = None) -> Splits:
     Raises:
         UsageError: a file that is missing, damaged, incomplete or holds something else.
     """
-    arrays = _read_arrays(path)
-    splits = {name: arrays[name] for name in ("train", "valid", "test") if name in arrays}
-    if "n_pixels" in arrays:
-        splits = {name: _unpack(f"{path}: {name}", x, arrays) for name, x in splits.items()}
-    for name, x in splits.items():
-        if x.dtype.kind not in "buif":
-            raise UsageError(f"{path}: {name} holds {x.dtype}, not numbers; store uint8 or float32")
-        if x.ndim < 2:
-            raise UsageError(f"{path}: {name} has shape {list(x.shape)}; it must be [count, pixels...]")
+    splits, arrays = read_splits(path, _NPZ_CURE, ("train", "test"))
     if "valid" not in splits:
         train = splits["train"]
         count = max(1, len(train) // 10) if num_valid is None else num_valid
@@ -91,19 +83,27 @@ def _levels(path: Path, arrays: Mapping[str, np.ndarray], splits: Mapping[str, n
     return integer_interval(0, 255) if pictures else None
 
 
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read the arrays that matter, under the names train, valid, test, n_pixels, shape and levels."""
+def read_arrays(path: Path, cure: str, keys: Mapping[str, tuple[str, ...]] | None = None) -> dict[str, np.ndarray]:
+    """Read arrays from an .npz file, and never unpickle anything.
+
+    Args:
+        path: the file.
+        cure: how such a file is written, for error messages.
+        keys: names under which arrays are handed over, each with the keys they may have in the file, the last first;
+            by default every array under its own.
+
+    Raises:
+        UsageError: a file that is missing, damaged or no .npz.
+    """
     if path.is_dir():
         raise UsageError(f"{path}: is a folder; name a .npz file in it, or a data set with `folder` set to it")
     try:
         with path.open("rb") as raw:  # numpy would leave a file open that it cannot read
             file = np.load(raw, allow_pickle=False)
             if not isinstance(file, np.lib.npyio.NpzFile):
-                raise UsageError(f"{path}: holds a single array; {_NPZ_CURE}")
-            found = {name: key for name, keys in _KEYS.items() for key in reversed(keys) if key in file}
-            for name in ("train", "test"):
-                if name not in found:
-                    raise UsageError(f"{path}: no array {name!r} among {file.files}; {_NPZ_CURE}")
+                raise UsageError(f"{path}: holds a single array; {cure}")
+            keys = keys or {key: (key,) for key in file.files}
+            found = {name: key for name, known in keys.items() for key in reversed(known) if key in file}
             return {name: np.asarray(file[key]) for name, key in found.items()}
     except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
         raise UsageError(f"{path}: {str(error.strerror).lower()}; check the path") from None
@@ -111,7 +111,28 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         raise
     except Exception as error:  # zipfile, zlib and numpy raise a dozen kinds on a file that is not theirs
         what = "holds pickled objects" if "Object arrays" in str(error) else "is damaged, or no .npz file"
-        raise UsageError(f"{path}: {what}; {_NPZ_CURE}") from error
+        raise UsageError(f"{path}: {what}; {cure}") from error
+
+
+def read_splits(path: Path, cure: str, needed: Sequence[str]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Read arrays of data, bits unpacked: those of `train`, `valid` and `test` that there are, and all that was read.
+
+    Raises:
+        UsageError: one that is needed is not there, or holds no numbers in rows.
+    """
+    arrays = read_arrays(path, cure, _KEYS)
+    for name in needed:
+        if name not in arrays:
+            raise UsageError(f"{path}: no array {name!r} among {', '.join(arrays) or 'none'}; {cure}")
+    splits = {name: arrays[name] for name in ("train", "valid", "test") if name in arrays}
+    if "n_pixels" in arrays:
+        splits = {name: _unpack(f"{path}: {name}", x, arrays) for name, x in splits.items()}
+    for name, x in splits.items():
+        if x.dtype.kind not in "buif":
+            raise UsageError(f"{path}: {name} holds {x.dtype}, not numbers; store uint8 or float32")
+        if x.ndim < 2:
+            raise UsageError(f"{path}: {name} has shape {list(x.shape)}; it must be [count, pixels...]")
+    return splits, arrays
 
 
 def _unpack(where: str, packed: np.ndarray, arrays: Mapping[str, np.ndarray]) -> np.ndarray:

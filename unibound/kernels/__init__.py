@@ -1,4 +1,4 @@
-"""The few loops where time goes, one name each; this page says what they compute and picks who computes it.
+"""The few loops where time goes, one name each; this page says what they compute, `choice` who computes it.
 
 `reference` is plain torch and the definition. `fused` holds Triton twins for CUDA tensors, `compiled` numba twins of
 what concerns an RBM for CPU tensors, by the products of `lookup`; both are optional and imported when first needed.
@@ -18,21 +18,11 @@ across backends.
 
 from __future__ import annotations
 
-import importlib
-import os
-from functools import cache
-from importlib.util import find_spec
-from types import ModuleType
-
-import torch
 from torch import Tensor
 
-from unibound.kernels import reference
+from unibound.kernels.choice import backend
 
 __all__ = ["bernoulli_log_prob", "leave_one_out", "rbm_ais", "rbm_free_energy", "rbm_gibbs", "rbm_reverse_ais"]
-
-_NEEDS = {"fused": "triton", "compiled": "numba"}
-_SWEEPS = ("rbm_ais", "rbm_gibbs", "rbm_reverse_ais")
 
 
 def rbm_gibbs(
@@ -69,8 +59,8 @@ def rbm_gibbs(
     _check_rbm(v, weight, visible_bias, hidden_bias, base_bias)
     if steps < 0:
         raise ValueError(f"steps counts Gibbs steps and cannot be negative, but is {steps}")
-    backend = _backend("rbm_gibbs", weight)
-    return backend.rbm_gibbs(v, weight, visible_bias, hidden_bias, steps, beta=beta, base_bias=base_bias)
+    twin = backend("rbm_gibbs", weight)
+    return twin.rbm_gibbs(v, weight, visible_bias, hidden_bias, steps, beta=beta, base_bias=base_bias)
 
 
 def rbm_free_energy(
@@ -101,8 +91,8 @@ def rbm_free_energy(
         https://www.cs.toronto.edu/~hinton/absps/guideTR.pdf
     """
     _check_rbm(v, weight, visible_bias, hidden_bias, base_bias)
-    backend = _backend("rbm_free_energy", weight)
-    return backend.rbm_free_energy(v, weight, visible_bias, hidden_bias, beta=beta, base_bias=base_bias)
+    twin = backend("rbm_free_energy", weight)
+    return twin.rbm_free_energy(v, weight, visible_bias, hidden_bias, beta=beta, base_bias=base_bias)
 
 
 def rbm_ais(
@@ -142,7 +132,7 @@ def rbm_ais(
     _check_rbm(v, weight, visible_bias, hidden_bias, base_bias)
     if (betas.diff() < 0).any():
         raise ValueError("rbm_ais anneals upward, but betas decreases somewhere; rbm_reverse_ais goes down")
-    return _backend("rbm_ais", weight).rbm_ais(v, weight, visible_bias, hidden_bias, base_bias, betas)
+    return backend("rbm_ais", weight).rbm_ais(v, weight, visible_bias, hidden_bias, base_bias, betas)
 
 
 def rbm_reverse_ais(
@@ -183,7 +173,7 @@ def rbm_reverse_ais(
     _check_rbm(v, weight, visible_bias, hidden_bias, base_bias)
     if (betas.diff() > 0).any():
         raise ValueError("rbm_reverse_ais anneals downward, but betas increases somewhere; rbm_ais goes up")
-    return _backend("rbm_reverse_ais", weight).rbm_reverse_ais(v, weight, visible_bias, hidden_bias, base_bias, betas)
+    return backend("rbm_reverse_ais", weight).rbm_reverse_ais(v, weight, visible_bias, hidden_bias, base_bias, betas)
 
 
 def leave_one_out(log_w: Tensor) -> Tensor:
@@ -212,7 +202,7 @@ def leave_one_out(log_w: Tensor) -> Tensor:
             f"leave_one_out needs at least 2 particles on the first axis, but log_w has shape {tuple(log_w.shape)};"
             " with one particle use a learned baseline (nvil)"
         )
-    return _backend("leave_one_out", log_w).leave_one_out(log_w)
+    return backend("leave_one_out", log_w).leave_one_out(log_w)
 
 
 def bernoulli_log_prob(logits: Tensor, bits: Tensor) -> Tensor:
@@ -243,42 +233,7 @@ def bernoulli_log_prob(logits: Tensor, bits: Tensor) -> Tensor:
         raise ValueError(
             f"logits and bits must agree on their last axis, but are {tuple(logits.shape)} and {tuple(bits.shape)}"
         )
-    return _backend("bernoulli_log_prob", logits).bernoulli_log_prob(logits, bits)
-
-
-def _backend(op: str, like: Tensor) -> ModuleType:
-    """The module that computes `op` for tensors like this one: the forced one, else the fastest that can.
-
-    The twins of what concerns an RBM are float32 kernels: float64 is what the reference is for, also when a twin is
-    forced.
-    """
-    forced = os.environ.get("UNIBOUND_KERNELS", "")
-    if forced not in ("", "reference", *_NEEDS):
-        raise ValueError(f"UNIBOUND_KERNELS is {forced!r}, but must be reference, fused or compiled")
-    if forced in _NEEDS and not _installed(_NEEDS[forced]):
-        raise ImportError(f"UNIBOUND_KERNELS={forced} needs {_NEEDS[forced]}, which is not installed")
-    choice = forced or ("fused" if like.is_cuda else "compiled")
-    sweep = op in _SWEEPS
-    able = {
-        "reference": True,
-        "fused": op != "rbm_free_energy"
-        and (like.is_cuda or os.environ.get("TRITON_INTERPRET") == "1")
-        and (like.dtype == torch.float32 or (like.dtype == torch.float64 and not sweep)),
-        "compiled": like.dtype == torch.float32 and op.startswith("rbm_") and like.device.type == "cpu",
-    }
-    if choice == "reference" or not able[choice] or not _installed(_NEEDS[choice]):
-        return reference
-    return _load(choice)
-
-
-@cache
-def _installed(package: str) -> bool:
-    return find_spec(package) is not None
-
-
-@cache
-def _load(twin: str) -> ModuleType:
-    return importlib.import_module(f"{__name__}.{twin}")
+    return backend("bernoulli_log_prob", logits).bernoulli_log_prob(logits, bits)
 
 
 def _check_rbm(v: Tensor, weight: Tensor, visible_bias: Tensor, hidden_bias: Tensor, base_bias: Tensor | None) -> None:
