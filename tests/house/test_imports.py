@@ -12,24 +12,28 @@ ROOT = Path(__file__).parents[2]
 CORE, PLUGINS = ROOT / "unibound", ROOT / "plugins" / "unibound_plugins"
 
 ORDER = """
-errors kernels likelihood networks tails
-distributions prior weights
-energy
-generation
-joint
-data estimator model partition
+claim errors kernels moved tails
+support weights
+data distributions likelihood
+networks
+prior
+energy generation
+joint partition transition
+estimator model
 hookspecs
 registry
-settings testing evaluation
+settings testing
+evaluation
 runs
 report
 cli
 """
 """A module or package imports only from lines above its own; `unibound` itself comes after `runs`."""
 
-PUBLIC = {
-    *("data", "distributions", "kernels", "partition", "weights"),
-}
+FLAT = {path.stem for path in CORE.glob("*.py")} - {"__init__", "hookspecs", "moved", "registry"}
+"""The vocabulary of a plugin; the three others are the door, and what is behind it."""
+
+PUBLIC = FLAT | {"data", "kernels", "partition"}
 """What a plugin may import, beside the names in `unibound.__all__`."""
 
 ONLY_IN = {"triton": "unibound/kernels/fused.py", "numba": "unibound/kernels/", "llvmlite": "unibound/kernels/"}
@@ -79,7 +83,7 @@ def test_core_imports_downwards(path: Path) -> None:
             assert other == own or RANK[other] < RANK[own], f"{where}, which is not below it"
 
 
-@pytest.mark.parametrize("path", modules(PLUGINS), ids=label)
+@pytest.mark.parametrize("path", [path for path in modules(PLUGINS) if path.name != "__init__.py"], ids=label)
 def test_plugins_import_public_names_only(path: Path) -> None:
     for line, name in imports(path):
         where = f"{label(path)}:{line}: imports {name}"
