@@ -68,8 +68,8 @@ class Convolved(Prior):
         """The same; UsageError where q is over more than this prior, as in a model of layers."""
         if posterior.event_shape != self.event_shape:
             raise UsageError(
-                f"convolved is made of all of q, over {list(posterior.event_shape)}, but the prior of this model is over "
-                f"{list(self.event_shape)}; choose another prior, or a model of one layer"
+                f"convolved is made of all of q, over {list(posterior.event_shape)}, but the prior of this model is "
+                f"over {list(self.event_shape)}; choose another prior, or a model of one layer"
             )
         return posterior
 
