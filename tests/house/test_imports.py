@@ -1,6 +1,7 @@
 """Who may import whom. The order is written once, here; the tests walk the syntax trees."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,6 +69,19 @@ def part(path: Path) -> str:
 def test_every_module_has_a_place_in_the_order() -> None:
     found = {part(path) for path in modules(CORE)} - {"__init__"}
     assert found == RANK.keys(), f"put {found ^ RANK.keys()} into (or out of) ORDER"
+
+
+def test_architecture_shows_this_order_and_every_module() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    shown = re.search(r"^    claim.*?(?=\n\n)", page, re.DOTALL | re.MULTILINE)
+    assert shown is not None
+    assert [sorted(re.findall(r"\w+", line)) for line in shown[0].split("<-")] == [
+        sorted(line.split()) for line in ORDER.split("\n") if line
+    ]
+    tree = set(re.findall(r"\w+", page[page.index("    unibound/") : page.index("    plugins/ ")]))
+    there = {path.relative_to(CORE).with_suffix("").parts for path in modules(CORE) if path.stem != "__init__"}
+    missing = {".".join(parts[:2]) for parts in there if parts[min(1, len(parts) - 1)] not in tree}
+    assert not missing, f"docs/architecture.md: the tree lacks {missing}"
 
 
 @pytest.mark.parametrize("path", [path for path in modules(CORE) if path != CORE / "__init__.py"], ids=label)
