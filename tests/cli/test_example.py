@@ -5,7 +5,7 @@ from pathlib import Path
 import installing
 import pytest
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "renyi-ising"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "tvo-ising"
 
 pytestmark = pytest.mark.slow
 
@@ -17,9 +17,9 @@ def seen(tmp_path_factory):
 
 
 def test_holds_every_law(seen):
-    checked = installing.unibound(seen, "check", "renyi-ising")
+    checked = installing.unibound(seen, "check", "tvo-ising")
     assert checked.returncode == 0, checked.stdout
-    assert "estimator renyi" in checked.stdout
+    assert "estimator tvo" in checked.stdout
     assert "prior ising" in checked.stdout
     assert checked.stdout.rstrip().endswith(" 0 failed")
 
@@ -31,14 +31,14 @@ def test_its_own_tests_pass(seen):
 
 def test_is_listed_with_what_it_goes_with(seen):
     listed = installing.unibound(seen, "list")
-    assert "renyi-ising" in listed.stdout
+    assert "tvo-ising" in listed.stdout
     matrix = installing.unibound(seen, "list", "--matrix")
     assert matrix.returncode == 0, matrix.stderr
     assert "ising" in matrix.stdout
 
 
 @pytest.mark.parametrize(
-    "words", [["--estimator", "renyi"], ["--prior", "ising"], ["--estimator", "renyi", "--prior", "ising"]]
+    "words", [["--estimator", "tvo"], ["--prior", "ising"], ["--estimator", "tvo", "--prior", "ising"]]
 )
 def test_trains(seen, tmp_path, words):
     small = ["--epochs", 1, "--num-particles", 5, "--partition.num-temperatures", 50, "--run-dir", tmp_path / "run"]

@@ -21,6 +21,13 @@ def test_theory_has_a_row_for_each(kind: str) -> None:
     assert not missing, f"docs/theory.md: add a row for {missing}"
 
 
+@pytest.mark.parametrize("kind", ["model", "transition"])
+def test_theory_names_each(kind: str) -> None:
+    text = (DOCS / "theory.md").read_text()
+    missing = [name for name in registries()[kind] if f"`{name}`" not in text]
+    assert not missing, f"docs/theory.md does not name {missing}"
+
+
 @pytest.mark.parametrize("name", registries()["estimator"])
 def test_theory_says_of_bias_what_the_code_declares(name: str) -> None:
     estimator = registries()["estimator"][name]()
@@ -28,7 +35,8 @@ def test_theory_says_of_bias_what_the_code_declares(name: str) -> None:
     assert bias.startswith("none") == (estimator.unbiased == {"q", "generator", "prior"}) or "none for" in bias
 
 
-def test_how_to_choose_names_every_estimator() -> None:
+@pytest.mark.parametrize("kind", ["estimator", "likelihood", "model", "transition"])
+def test_how_to_choose_names_each(kind: str) -> None:
     text = (DOCS / "how-to-choose.md").read_text()
-    missing = [name for name in registries()["estimator"] if f"`{name}`" not in text]
+    missing = [name for name in registries()[kind] if f"`{name}`" not in text]
     assert not missing, f"docs/how-to-choose.md does not name {missing}"

@@ -90,3 +90,11 @@ def test_says_what_it_lacks_before_it_is_bound():
     for ask in (lambda prior: prior.sample(2), lambda prior: prior.log_prob(torch.zeros(2, 3))):
         with pytest.raises(UsageError, match="call bind"):
             ask(Convolved((3,)))
+
+
+def test_refuses_a_model_whose_prior_is_over_a_part_of_the_latents():
+    prior = Convolved((2,))  # the top of three
+    prior.bind(scatter(Learned(), seed=0), X)
+    for ask in (lambda: prior.sample(2), lambda: prior.log_prob(all_bits((2,)))):
+        with pytest.raises(UsageError, match="model of one layer"):
+            ask()

@@ -1,0 +1,14 @@
+"""Models: each builds the networks of q and p."""
+
+from typing import TYPE_CHECKING
+
+from unibound_plugins import lazily
+
+if TYPE_CHECKING:
+    from unibound_plugins.models.denoising import Denoising as Denoising
+    from unibound_plugins.models.identity import Identity as Identity
+    from unibound_plugins.models.mlp import MLP as MLP
+    from unibound_plugins.models.resnet import ResNet as ResNet
+    from unibound_plugins.models.sbn import SBN as SBN
+else:
+    __getattr__, __dir__ = lazily(__name__, __file__)

@@ -1,0 +1,13 @@
+"""Priors: each a distribution over latents, normalized or known by its energy."""
+
+from typing import TYPE_CHECKING
+
+from unibound_plugins import lazily
+
+if TYPE_CHECKING:
+    from unibound_plugins.priors.bernoulli import Bernoulli as Bernoulli
+    from unibound_plugins.priors.convolved import Convolved as Convolved
+    from unibound_plugins.priors.gaussian import Gaussian as Gaussian
+    from unibound_plugins.priors.rbm import RBM as RBM
+else:
+    __getattr__, __dir__ = lazily(__name__, __file__)

@@ -1,21 +1,21 @@
 """A chain of spins with fields and couplings of their own, as a prior."""
 
 import math
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from unibound import EnergyPrior, UsageError, hookimpl
+from unibound.support import boolean
 
 
 class Ising(EnergyPrior):
     """p(tau) = exp(sum_i h_i tau_i + sum_i J_i s_i s_{i+1}) / Z with spins s = 2 tau - 1.
 
-    Every element of tau is a spin, and its neighbors are those before and after it. Given every other spin
-    the rest are independent, so a step redraws the even ones, the odd ones and the even ones again: a
-    palindrome, and therefore reversible, which reverse annealing needs.
+    Every element of tau is a spin, kept as a bit, and its neighbors are those before and after it. Given
+    every other spin the rest are independent, so a step redraws the even ones, the odd ones and the even
+    ones again: a palindrome, and therefore reversible, which reverse annealing needs.
 
     The annealing path scales h and J by beta and fades a base-rate distribution over tau out.
 
@@ -27,7 +27,7 @@ class Ising(EnergyPrior):
     Source: Ising, "Beitrag zur Theorie des Ferromagnetismus" (1925).
     """
 
-    posterior: ClassVar[str] = "bernoulli"
+    support = boolean
     base_bias: Tensor
 
     def __init__(self, event_shape: tuple[int, ...], *, num_chains: int = 100, steps: int = 2) -> None:
