@@ -4,7 +4,6 @@ import math
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
 
 from unibound import Inference, Prior, UsageError, hookimpl
 from unibound.distributions import pairwise_log_prob
@@ -61,23 +60,14 @@ class Convolved(Prior):
 
     def _log_mean(self, rows: Tensor) -> Tensor:
         chunk = max(1, MAX_ELEMENTS // max(1, rows.numel()))
-        sums = [pairwise_log_prob(self._own(self.q(x)), rows).logsumexp(-1) for x in self.x.split(chunk)]  # each [R]
+        sums = [pairwise_log_prob(self.q(x), rows).logsumexp(-1) for x in self.x.split(chunk)]  # each [R]
         return torch.stack(sums).logsumexp(0) - math.log(len(self.x))
 
     @torch.no_grad()
     def sample(self, count: int) -> Tensor:
         q = self.q
         chosen = torch.randint(len(self.x), (count,), device=self.x.device)
-        return self._own(q(self.x[chosen])).sample()
-
-    def _own(self, posterior: Distribution) -> Distribution:
-        """The same; UsageError where q is over more than this prior, as in a model of layers."""
-        if posterior.event_shape != self.event_shape:
-            raise UsageError(
-                f"convolved is made of all of q, over {list(posterior.event_shape)}, but the prior of this model is "
-                f"over {list(self.event_shape)}; choose another prior, or a model of one layer"
-            )
-        return posterior
+        return q(self.x[chosen]).sample()
 
 
 @hookimpl
