@@ -54,8 +54,3 @@ def device() -> Callable[[ModuleType], str]:
 @pytest.fixture
 def golden() -> Callable[[str], list[dict]]:
     return lambda name: json.loads((GOLDEN / f"{name}.json").read_text())["items"]
-
-
-@pytest.fixture(autouse=True)
-def seed() -> None:
-    torch.manual_seed(20)

@@ -51,7 +51,7 @@ def test_leave_one_out_golden(golden):
             torch.testing.assert_close(kernels.leave_one_out(log_w)[:, 0], expected, rtol=1e-12, atol=1e-12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(2, 8).flatmap(
         lambda k: st.lists(

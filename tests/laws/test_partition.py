@@ -135,7 +135,7 @@ def test_the_default_sweep_weighs_as_the_rbms_own() -> None:
         assert abs(own.mean() - default.mean()) < 4.5 * error
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(rbm_parameters())
 def test_both_sides_of_an_rbm_sum_to_the_same(parameters: tuple[Tensor, Tensor, Tensor]) -> None:
     weight, visible, hidden = parameters
@@ -148,7 +148,7 @@ def test_both_sides_of_an_rbm_sum_to_the_same(parameters: tuple[Tensor, Tensor, 
     assert exact.Exact().fit(over_visible).log_z.value == pytest.approx(values[0].item(), abs=1e-9)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(rbm_parameters(max_units=3))
 def test_transitions_keep_every_temperature(parameters: tuple[Tensor, Tensor, Tensor]) -> None:
     prior = machine(*parameters, base_bias=torch.linspace(-1, 0.7, len(parameters[1])).double())

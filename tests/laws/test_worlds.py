@@ -29,7 +29,7 @@ class Plain(Estimator):
         return Estimate(surrogate, log_mean_exp(particles.log_weights).detach(), None, "lower")
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(worlds())
 def test_probabilities_sum_to_one(world: World) -> None:
     torch.testing.assert_close(world.log_prob().exp().sum(), torch.tensor(1.0).double())
