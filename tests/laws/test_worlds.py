@@ -12,6 +12,7 @@ from unibound import Estimate, Estimator, JointBound
 from unibound.testing import World, examine_prior, rehearse
 from unibound.testing.networks import LinearGenerator
 from unibound.testing.strategies import worlds
+from unibound.testing.verdict import FALSE_ALARM
 from unibound.testing.worlds import Bell, Rates, Table
 from unibound.weights import log_mean_exp
 
@@ -86,7 +87,7 @@ def test_replay_agrees_with_draws() -> None:
     for field in ("surrogate", "bound"):
         draws = getattr(drawn, field).view(20_000, 8)
         off = (draws.mean(0) - expected.mean(getattr(expected.estimate, field))) / draws.std(0) * 20_000**0.5
-        assert off.abs().max() < 4.5
+        assert off.abs().max() < FALSE_ALARM
 
 
 @pytest.mark.parametrize("prior", [Rates, Table, Bell])
