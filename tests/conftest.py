@@ -1,12 +1,25 @@
-"""What all tests share."""
+"""What all tests share: none hangs on how fast a machine is, or on which test ran before."""
 
 from collections.abc import Iterator
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 # These problems are too small to share: two threads on busy cores are slower than one.
 torch.set_num_threads(1)
+
+# The same examples everywhere, and as long as they take.
+settings.register_profile(
+    "anywhere", deadline=None, derandomize=True, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("anywhere")
+
+
+@pytest.fixture(autouse=True)
+def _draws_of_its_own() -> None:
+    """A test draws the same alone as among others."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -46,12 +46,12 @@ def test_every_cell_is_true(matrix, model, prior, estimator, monkeypatch):
         assert moved
         assert {group for group, got in moved.items() if not got} == set(cell.untrained)
         return
-    # It is not refused for nothing: forced, it fails, or trains nothing but what the estimator brought along.
+    # It is not refused for nothing: forced, it trains nothing but what the estimator brought along.
     monkeypatch.setattr(Training, "_check", lambda *_: None)
     try:
         moved = train_two_steps(configure(settings, x), x)
-    except Exception:  # whatever torch, or a plugin, makes of it
-        return
+    except (UsageError, RuntimeError):  # said by the part that cannot, or by torch
+        moved = {}
     assert moved.keys() <= {"auxiliary"}
 
 
@@ -101,8 +101,9 @@ def _variations(settings, estimator: Estimator):
 
 
 def test_reasons_say_what_would_work(matrix):
-    for cell in matrix.values():
-        assert cell.reason is None or "; " in cell.reason or " use " in cell.reason
+    reasons = {cell.reason for cell in matrix.values() if cell.reason is not None}
+    assert reasons
+    assert {reason for reason in reasons if "; " not in reason} == set()
 
 
 def test_list_matrix_prints_every_cell(cli, matrix):

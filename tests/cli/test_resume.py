@@ -1,12 +1,15 @@
 """A run that was killed and went on ends where one that was never stopped ends, to the last bit."""
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from running import Cli, Words, start, wait_for
+from running import Cli, Words
 
 from unibound import Run
 from unibound.runs import checkpoint
@@ -77,18 +80,6 @@ def assert_same_run(one: str, other: str) -> None:
     assert [line["done"] for line in epochs(one)] == list(range(1, len(epochs(one)) + 1))
 
 
-def test_killed_run_goes_on_to_the_same_bits(cli: Cli, config: Any) -> None:
-    path = config(30, 30)
-    assert cli("run", "--config", path, "--run-dir", "whole").code == 0
-    process = start(["run", "--config", str(path), "--run-dir", "killed"])
-    wait_for(Path("killed/checkpoints/000002"), process)
-    process.kill()
-    process.wait()
-    assert not Path("killed/evaluation.json").exists(), "it ended before it was killed"
-    assert cli("run", "--resume", "killed").code == 0
-    assert_same_run("whole", "killed")
-
-
 @pytest.fixture
 def whole(cli: Cli, config: Any) -> Path:
     """A run that was never stopped, of three epochs and two more in a second stage; returns its settings."""
@@ -105,6 +96,35 @@ def test_stopped_after_any_epoch(cli: Cli, whole: Path, stopped: int) -> None:
     torch.rand(100)  # whatever else drew from the generators in between
     assert cli("run", "--resume", "stopped").code == 0
     assert_same_run("whole", "stopped")
+
+
+KILLED = """
+import os, signal, sys
+from unibound.cli import main
+from unibound.runs.train import Training
+
+step, left = Training.step, [None] * int(sys.argv[1])
+
+def killed(*words):
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+    left.pop()
+    return step(*words)
+
+Training.step = killed
+main(sys.argv[2:])
+"""
+
+
+@pytest.mark.parametrize("steps", [7, 17])
+def test_killed_in_the_middle_of_an_epoch(cli: Cli, whole: Path, steps: int) -> None:
+    """Of five steps each; the fourth epoch is the first of the second stage."""
+    words = ["run", "--config", str(whole), "--run-dir", "killed"]
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(steps), *words], capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert checkpoint.newest(Path("killed/checkpoints")).name == f"{steps // 5:06d}"
+    assert cli("run", "--resume", "killed").code == 0
+    assert_same_run("whole", "killed")
 
 
 @pytest.mark.parametrize("moment", ["save_file", "_flush"])

@@ -10,6 +10,7 @@ from torch import Tensor
 from unibound import Estimate, Estimator, JointBound, UsageError
 from unibound.evaluation.diagnose import diagnose, gradient_noise
 from unibound.testing.replay import expected_gradient, variance
+from unibound.testing.verdict import FALSE_ALARM
 from unibound.testing.worlds import World
 from unibound.weights import log_mean_exp, vimco_signal
 
@@ -33,9 +34,9 @@ def test_the_gap_and_the_weights_of_a_world():
     world = World.of_bits()
     found = diagnose(world.joint, Vimco(), world.xs.repeat(500, 1), num_particles=4, repeats=2)
     exact = (world.bound(4) - world.bound(2)).mean().item()
-    assert abs(found.gap - exact) < 4.75 * found.gap_stderr
+    assert abs(found.gap - exact) < FALSE_ALARM * found.gap_stderr
     assert found.ess.shape == (4000,)
-    assert 1 <= found.ess.min() <= found.ess.max() <= 4 + 1e-9
+    assert 1 - 1e-9 <= found.ess.min() <= found.ess.max() <= 4 + 1e-9
     assert found.tail.isnan().all()
     assert math.isnan(found.heavy)
 

@@ -11,7 +11,7 @@ from unibound import weights
 from unibound.testing.strategies import log_weights
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(log_weights(min_particles=1))
 def test_log_mean_exp_lies_between_mean_and_maximum(log_w: Tensor) -> None:
     bound = weights.log_mean_exp(log_w)
@@ -20,7 +20,7 @@ def test_log_mean_exp_lies_between_mean_and_maximum(log_w: Tensor) -> None:
     assert (bound <= log_w.amax(0) + slack).all()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(log_weights(min_particles=1))
 def test_normalized_weights_sum_to_one_and_do_not_see_a_shift(log_w: Tensor) -> None:
     w_norm = weights.normalized(log_w)
@@ -28,7 +28,7 @@ def test_normalized_weights_sum_to_one_and_do_not_see_a_shift(log_w: Tensor) -> 
     torch.testing.assert_close(weights.normalized(log_w - 77.0), w_norm, atol=1e-9, rtol=1e-7)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(log_weights(min_particles=1))
 def test_effective_sample_size_lies_between_one_and_all(log_w: Tensor) -> None:
     ess = weights.effective_sample_size(log_w)
@@ -44,7 +44,7 @@ def test_effective_sample_size_is_its_definition() -> None:
     torch.testing.assert_close(weights.effective_sample_size(log_w), w.sum(0) ** 2 / (w**2).sum(0))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(log_weights(largest=30.0))
 def test_vimco_signal_is_its_definition(log_w: Tensor) -> None:
     k = len(log_w)
@@ -57,7 +57,7 @@ def test_vimco_signal_is_its_definition(log_w: Tensor) -> None:
 
 
 def test_vimco_signal_of_one_particle_is_refused() -> None:
-    with pytest.raises((ValueError, weights.UsageError), match="at least 2"):
+    with pytest.raises(ValueError, match="at least 2"):
         weights.vimco_signal(torch.zeros(1, 4))
 
 

@@ -46,8 +46,3 @@ def fused() -> ModuleType:
 @pytest.fixture
 def device() -> Callable[[ModuleType], str]:
     return lambda module: "cuda" if module.__name__.endswith("fused") and torch.cuda.is_available() else "cpu"
-
-
-@pytest.fixture(autouse=True)
-def seed() -> None:
-    torch.manual_seed(20)

@@ -6,10 +6,11 @@ import math
 
 import pytest
 import torch
-from scipy.stats import chisquare, kstest
+from scipy.stats import kstest
 
 from unibound import kernels
 from unibound.kernels import reference
+from unibound.testing.verdict import FALSE_ALARM, chi_square
 
 SIZES = [(3, 2, 1), (1, 1, 7), (5, 40, 33), (33, 17, 50), pytest.param(200, 400, 7, marks=pytest.mark.slow)]
 
@@ -59,15 +60,14 @@ def index(v):
 @pytest.mark.parametrize("steps", [1, 3])
 @pytest.mark.parametrize("beta", [1.0, 0.6])
 def test_gibbs_draws_follow_the_exact_transition_matrix(backend, device, steps, beta):
-    # False-alarm rate 1e-4 for each start, at a fixed seed.
     chains = 1000
     _, weight, b, c, a = random_rbm(3, 2, 1, scale=1.5, device=device(backend))
     exact = torch.linalg.matrix_power(transition(weight, b, c, a, beta), steps)
     for start in (0, 5):
         v = states(3)[start].float().repeat(chains, 1).to(weight.device)
         end = backend.rbm_gibbs(v, weight, b, c, steps, beta=beta, base_bias=a)
-        counts = torch.bincount(index(end), minlength=8)
-        assert chisquare(counts, chains * exact[start]).pvalue > 1e-4
+        statistic, limit = chi_square(index(end), exact[start])
+        assert statistic < limit
 
 
 @pytest.mark.parametrize("sweep", ["rbm_ais", "rbm_reverse_ais"])
@@ -79,7 +79,8 @@ def test_annealed_states_follow_the_exact_transition_matrices(backend, device, s
     exact = transition(weight, b, c, a, moves[0].item()) @ transition(weight, b, c, a, moves[1].item())
     v = states(3)[2].float().repeat(chains, 1).to(weight.device)
     end, _ = getattr(backend, sweep)(v, weight, b, c, a, betas)
-    assert chisquare(torch.bincount(index(end), minlength=8), chains * exact[2]).pvalue > 1e-4
+    statistic, limit = chi_square(index(end), exact[2])
+    assert statistic < limit
 
 
 def test_reverse_weights_are_ratios_at_the_state_moved_to(backend, device):
@@ -92,7 +93,9 @@ def test_reverse_weights_are_ratios_at_the_state_moved_to(backend, device):
 
 @pytest.mark.parametrize(("visible", "hidden", "chains"), SIZES)
 def test_twin_weighs_as_the_reference(twin, device, visible, hidden, chains):
-    rbm = random_rbm(visible, hidden, chains, device=device(twin))
+    v, weight, *biases = random_rbm(visible, hidden, chains, device=device(twin))
+    # Exact in two bfloat16 parts; what weights lose in them otherwise is told by a test of its own.
+    rbm = (v, (weight * 2**12).round() / 2**12, *biases)
     for betas in ([0.0, 1.0], [0.25, 0.2500001], [0.9, 0.95]):
         betas = torch.tensor(betas, dtype=torch.float64)
         _, got = twin.rbm_ais(*rbm, betas)
@@ -128,7 +131,7 @@ def test_log_z_within_its_error_bar(backend, device):
         len(c) * math.log(2) + torch.nn.functional.softplus(a.double()).sum() + log_w.logsumexp(0) - math.log(chains)
     )
     stderr = (log_w - log_w.logsumexp(0)).exp().mul(chains).std() / chains**0.5
-    assert abs(log_z.item() - exact) < 4 * stderr.item()
+    assert abs(log_z.item() - exact) < FALSE_ALARM * stderr.item()
     _, back = backend.rbm_reverse_ais(v, weight, b, c, a, betas.flip(0))
     assert back.dtype == torch.float64
     assert abs(back.mean().item() + log_w.mean().item()) < 1.5

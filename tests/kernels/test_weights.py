@@ -43,7 +43,7 @@ def naive_log_prob(logits, bits):
     return (bits * logits - F.softplus(logits, threshold=60)).sum(-1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(2, 8).flatmap(
         lambda k: st.lists(

@@ -26,7 +26,7 @@ def check_identity(world: World) -> None:
     assert found.bound >= found.nll >= 0  # x is discrete
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(worlds())
 def test_identity(world: World) -> None:
     check_identity(world)

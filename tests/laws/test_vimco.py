@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from torch import Tensor
 
-from unibound import Estimate, Estimator, JointBound, UsageError, registries
+from unibound import Estimate, Estimator, JointBound, registries
 from unibound.testing import World, expected_bound, expected_gradient, variance
 from unibound.testing.priors import Rates, Table
 from unibound.testing.strategies import log_weights
@@ -66,11 +66,11 @@ def test_baseline_lowers_the_exact_variance(prior: str, num_particles: int) -> N
 def test_one_particle_is_refused() -> None:
     with pytest.raises(ValueError, match="num_particles must be at least 2"):
         vimco.VIMCO(num_particles=1)
-    with pytest.raises((UsageError, ValueError), match="at least 2"):
+    with pytest.raises(ValueError, match="at least 2"):
         vimco_signal(torch.zeros(1, 3))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(log_weights())
 def test_coefficients_are_finite_and_shift_invariant(log_w: Tensor) -> None:
     signal = vimco_signal(log_w)
@@ -80,7 +80,7 @@ def test_coefficients_are_finite_and_shift_invariant(log_w: Tensor) -> None:
     assert (vimco_signal(log_w.float()).isfinite()).all()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(log_weights(largest=50.0))
 def test_a_particle_does_not_see_itself(log_w: Tensor) -> None:
     moved = log_w.clone()

@@ -14,9 +14,9 @@ from unibound_plugins.priors.rbm import RBM
 
 from unibound import LogZ, UsageError, registries
 from unibound.partition import annealing, enumeration, schedules
-from unibound.testing.listing import scatter
+from unibound.testing.listing import all_bits, scatter
 from unibound.testing.priors import Rates
-from unibound.weights import log_mean_exp
+from unibound.testing.verdict import FALSE_ALARM
 
 
 def test_the_expected_weight_is_the_ratio_of_partition_functions():
@@ -49,7 +49,7 @@ def test_log_z_within_its_error_whatever_the_schedule(schedule: str):
     log_z = AIS(num_chains=300, num_temperatures=150, schedule=schedule).fit(rbm).log_z
     assert log_z is not None
     assert log_z.side == "lower"
-    assert abs(log_z.value - enumeration.log_sum(rbm)) < 4.75 * log_z.stderr
+    assert abs(log_z.value - enumeration.log_sum(rbm)) < FALSE_ALARM * log_z.stderr
     assert log_z.trustworthy
 
 
@@ -70,14 +70,13 @@ def trained_rbm(num_pixels: int, num_hidden: int) -> RBM:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("num_pixels", "num_hidden"), [(8, 30), (14, 100), (20, 400)])
-def test_log_z_of_trained_machines_within_three_of_its_own_standard_errors(num_pixels: int, num_hidden: int):
-    torch.manual_seed(num_pixels)
+def test_log_z_of_trained_machines_within_its_error(num_pixels: int, num_hidden: int):
     rbm = trained_rbm(num_pixels, num_hidden)
     log_z = AIS(num_chains=30, num_temperatures=100_000).fit(rbm).log_z
     assert log_z is not None
     assert log_z.trustworthy
     assert 0 < log_z.stderr < 0.02
-    assert abs(log_z.value - enumeration.log_sum(rbm)) < 3 * log_z.stderr
+    assert abs(log_z.value - enumeration.log_sum(rbm)) < FALSE_ALARM * log_z.stderr
 
 
 @pytest.mark.parametrize("betas", [(0.5, 1.0), (0.0, 0.7, 0.7, 1.0), (0.0, 0.5)])
@@ -113,17 +112,16 @@ def test_schedules_rise_from_0_to_1_in_blocks_that_join(name: str, total: int):
 
 
 def test_the_adaptive_schedule_spreads_the_loss_of_sample_size():
-    rbm, losses = random_rbm(1, 8, 6, scale=2.0), {}
+    rbm = random_rbm(1, 8, 6, scale=2.0).double()
+    states, losses = all_bits((8,)), {}
     for name in ("linear", "adaptive"):
-        torch.manual_seed(0)
         path = schedules.make(name, 50, rbm)
-        tau, loss = rbm.base_sample(2000), []
-        for betas in path.blocks(size=1):
-            tau, log_w = rbm.anneal(tau, betas)
-            loss.append(1 - math.exp(2 * log_mean_exp(log_w).item() - log_mean_exp(2 * log_w).item()))
-        losses[name] = torch.tensor(loss)
-    assert losses["adaptive"].max() < 0.5 * losses["linear"].max()
-    assert losses["adaptive"].max() < 4 * losses["adaptive"].mean()
+        log_f = torch.stack([-rbm.free_energy(states, beta) for beta in path.at(torch.arange(51)).tolist()]).detach()
+        cold, warm = log_f[:-1], log_f[1:]
+        # 1 - E[w]^2 / E[w^2] of one step, exactly
+        losses[name] = -(2 * warm.logsumexp(1) - cold.logsumexp(1) - (2 * warm - cold).logsumexp(1)).expm1()
+    assert losses["adaptive"].max() < 0.6 * losses["linear"].max()
+    assert losses["adaptive"].max() < 2 * losses["adaptive"].mean()
 
 
 def test_chains_are_added_until_the_error_is_small_enough():
@@ -170,7 +168,7 @@ def test_chains_are_shared_among_processes():
     log_z = AIS(num_chains=301, num_temperatures=150, num_processes=2).fit(rbm).log_z
     assert log_z is not None
     assert log_z.num_chains == 301
-    assert abs(log_z.value - enumeration.log_sum(rbm)) < 4.75 * log_z.stderr
+    assert abs(log_z.value - enumeration.log_sum(rbm)) < FALSE_ALARM * log_z.stderr
 
 
 def test_collapsed_weights_are_not_trusted():
@@ -178,7 +176,8 @@ def test_collapsed_weights_are_not_trusted():
     log_z = AIS(num_chains=200, num_temperatures=2).fit(rbm).log_z
     assert log_z is not None
     assert not log_z.trustworthy
-    assert "of 200 chains carry it" in (log_z.trouble or "")
+    assert log_z.trouble is not None
+    assert "of 200 chains carry it" in log_z.trouble
 
 
 def test_fewer_than_5_percent_of_the_chains():

@@ -202,7 +202,7 @@ def test_learns_a_distribution(estimator):
     before = nll()
     for _ in Training(joint, [stage(estimator, epochs=400)], x.repeat(4, 1), batch_size=32).epochs():
         pass
-    assert entropy < nll() < entropy + 0.35 * (before - entropy)
+    assert entropy < nll() < entropy + 0.5 * (before - entropy)
 
 
 class Opaque(Table):

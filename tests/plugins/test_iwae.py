@@ -97,15 +97,23 @@ def test_expected_gradient_is_that_of_the_bound(gradient):
         torch.testing.assert_close(got[group], expected, rtol=0, atol=TOLERANCE)
 
 
-def test_stl_is_unbiased_with_one_particle_and_biased_with_two(world):
-    for k, num_nodes, honest in ((1, 100, True), (2, 60, False)):
-        listing, estimator = Listing.of(world, k, num_nodes), IWAE(num_particles=k, gradient="stl")
-        got, exact = listing.gradient(estimator), listing.gradient(IWAE(num_particles=k))
-        off = {group: (got[group] - exact[group]).norm() / exact[group].norm() for group in exact}
-        assert off["generator"] < TOLERANCE
-        assert off["prior"] < TOLERANCE
-        assert (off["q"] < TOLERANCE) == honest == ("q" in estimator.unbiased)
-        assert honest or off["q"] > 0.01
+def bias_of_stl(world, k, num_nodes):
+    """How far its expected gradient is off, by group, relative to the exact one."""
+    listing = Listing.of(world, k, num_nodes)
+    got, exact = (listing.gradient(IWAE(num_particles=k, gradient=gradient)) for gradient in ("stl", "standard"))
+    return {group: ((got[group] - exact[group]).norm() / exact[group].norm()).item() for group in exact}
+
+
+def test_stl_is_unbiased_with_one_particle(world):
+    assert max(bias_of_stl(world, 1, 100).values()) < TOLERANCE
+    assert "q" in IWAE(num_particles=1, gradient="stl").unbiased
+
+
+def test_stl_is_biased_for_q_with_two(world):
+    bias = bias_of_stl(world, 2, 60)
+    assert bias.pop("q") > 0.01
+    assert max(bias.values()) < TOLERANCE
+    assert "q" not in IWAE(num_particles=2, gradient="stl").unbiased
 
 
 def test_without_the_score_there_is_no_noise_at_the_posterior():
@@ -118,11 +126,13 @@ def test_without_the_score_there_is_no_noise_at_the_posterior():
         world.joint.q.mean.weight.copy_((slope * scale / precision).unsqueeze(0))
         world.joint.q.mean.bias.copy_((prior.loc * prior.scale**-2 - (offset * slope * scale).sum()) / precision)
         world.joint.q.log_scale.copy_(-precision.log() / 2)
-    for gradient, noisy in (("standard", True), ("stl", False), ("dreg", False)):
+    noise = {}
+    for gradient in ("standard", "stl", "dreg"):
         surrogate = Listing.of(world, 2, 3).run(IWAE(num_particles=2, gradient=gradient)).surrogate
         rows = torch.stack([gradients(row, {"q": world.groups()["q"]})["q"] for row in surrogate])
-        assert (rows.abs().max() > 0.01) == noisy
-        assert noisy or rows.abs().max() < 1e-12
+        noise[gradient] = rows.abs().max()
+    assert noise["standard"] > 0.01
+    assert max(noise["stl"], noise["dreg"]) < 1e-12
 
 
 def test_a_frozen_q_can_be_passed_by(world):

@@ -129,7 +129,7 @@ def test_a_trained_baseline_lowers_the_variance():
     blind = copy.deepcopy(joint.auxiliary)  # knows the running mean, and nothing of x
     for parameter in blind.parameters():
         parameter.data.zero_()
-    assert spread(joint.auxiliary) < 0.6 * spread(blind)
+    assert spread(joint.auxiliary) < 0.8 * spread(blind)
 
 
 def test_the_baseline_is_asked_for():

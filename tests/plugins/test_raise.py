@@ -11,6 +11,7 @@ from unibound.evaluation.tally import Tally
 from unibound.partition import annealing, schedules
 from unibound.testing.listing import all_bits
 from unibound.testing.priors import Rates
+from unibound.testing.verdict import FALSE_ALARM
 from unibound.testing.worlds import World
 
 
@@ -46,7 +47,7 @@ def test_chains_of_the_plugin_are_unbiased():
     raised = Raise(betas=betas).fit(prior)
     draws = raised.log_prob(states.repeat(4000, 1)).detach().view(-1, 4).exp()  # [4000, 4]
     exact, stderr = p_ann(prior, list(betas)), draws.std(0) / len(draws) ** 0.5
-    assert ((draws.mean(0) - exact).abs() < 4.75 * stderr).all()
+    assert ((draws.mean(0) - exact).abs() < FALSE_ALARM * stderr).all()
     assert (raised.side, raised.of, raised.log_z) == ("lower", "log p_ann", None)
 
 
@@ -77,7 +78,7 @@ def test_an_evaluation_that_anneals_few_particles_is_unbiased(num_draws: int):
                 tally.add(particles.tau, particles.log_weights.double())
         estimates = tally.close()[0].exp().view(repeats, -1)  # [R, N]
     stderr = estimates.std(0) / repeats**0.5
-    assert ((estimates.mean(0) - exact).abs() < 4.75 * stderr).all()
+    assert ((estimates.mean(0) - exact).abs() < FALSE_ALARM * stderr).all()
 
 
 def likelihoods(world: World) -> torch.Tensor:
