@@ -1,4 +1,4 @@
-"""What evaluation says of a model that is not normalized, of data that are none of its own, and of what is no number."""
+"""What evaluation says of a model that is not normalized, of data none of its own, and of what is no number."""
 
 import math
 from collections.abc import Callable
