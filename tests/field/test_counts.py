@@ -1,6 +1,6 @@
 """A likelihood of a stranger's over counts trains on counts and is evaluated, whatever type keeps them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import attrs
@@ -31,13 +31,12 @@ class Counts(Likelihood):
 
 
 @pytest.fixture(autouse=True)
-def _registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
     """The plugin of a distribution of its own, for one test."""
     registry = registries()["likelihood"]
     monkeypatch.setattr(registry, "_classes", dict(registry._classes))
     monkeypatch.setattr(registry, "_owners", dict(registry._owners))
     registry.add("counts", Counts, "a stranger")
-    yield
 
 
 RNG = np.random.default_rng(0)
@@ -49,7 +48,7 @@ WORDS = {"likelihood": "counts", "prior": "gaussian", "estimator": "iwae", "mode
 @pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.float32])
 def test_counts_train_and_are_evaluated(dtype: type, npz: Callable[..., Path], run: Callable) -> None:
     learn = {"epochs": 40, "optimizer__learning_rate": 0.03, "num_particles": 100, "model__hidden": "16"}
-    document, said = run(npz(X.astype(dtype)), **WORDS, **learn)
+    document, _ = run(npz(X.astype(dtype)), **WORDS, **learn)
     assert document["prepared"] == ""
     assert np.array_equal(Run.open("run").split("test").numpy(), X[400:])
     rates = X[:300].mean(0)
