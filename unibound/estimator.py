@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from unibound.claim import Side
 from unibound.joint import JointBound
+from unibound.record import Record
 
 
 @attrs.frozen(eq=False)
@@ -27,7 +28,7 @@ class Estimate:
     side: Side = attrs.field(converter=Side)
 
 
-class Estimator(ABC):
+class Estimator(Record, ABC):
     """A stateless record of settings, called once per training step.
 
     Final subclasses are `attrs.frozen`. They draw one per datum, and only from q, p and the prior, as

@@ -6,10 +6,11 @@ from typing import ClassVar
 from torch import Tensor
 from torch.distributions import Distribution
 
+from unibound.record import Record
 from unibound.support import Constraint
 
 
-class Likelihood(ABC):
+class Likelihood(Record, ABC):
     """A stateless record that turns network outputs into a distribution over data, or over latents.
 
     The same plugin serves p(x | tau) and q(tau | x). Final subclasses are `attrs.frozen`.

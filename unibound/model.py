@@ -8,10 +8,11 @@ from unibound.errors import UsageError
 from unibound.joint import JointBound
 from unibound.likelihood import Likelihood
 from unibound.prior import Prior
+from unibound.record import Record
 from unibound.support import Constraint
 
 
-class Model(ABC):
+class Model(Record, ABC):
     """A stateless record of settings that builds a `JointBound`. Final subclasses are `attrs.frozen`."""
 
     def data_support(self, prior: type[Prior], likelihood: Likelihood) -> Constraint | None:

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from unibound.networks import Inference
+from unibound.record import Record
 from unibound.support import Constraint
 
 
-class Prior(nn.Module, ABC):
+class Prior(Record, nn.Module, ABC):
     """p(tau), normalized or not.
 
     `log_prob` has the value of log p*(tau) and the gradient of log p(tau), so that an estimator trains

@@ -20,6 +20,7 @@ from unibound.likelihood import Likelihood
 from unibound.model import Model
 from unibound.partition.log_z import PartitionEstimator
 from unibound.prior import Prior
+from unibound.record import settings_class
 from unibound.transition import Transition
 
 OWN_DISTRIBUTION = "unibound"
@@ -206,25 +207,3 @@ def _distribution(point: EntryPoint) -> str:
 def registries() -> dict[str, Registry]:
     """Every plugin installed, by kind; `KINDS` has their names."""
     return load(list(entry_points(group=hookspecs.GROUP)))
-
-
-def settings_class(cls: type) -> type:
-    """The attrs record of a plugin's settings.
-
-    A record is its own; for a module it is made from the keyword-only parameters of its constructor.
-    """
-    return attrs.resolve_types(cls) if attrs.has(cls) else _settings_of_module(cls)
-
-
-@functools.cache
-def _settings_of_module(cls: type) -> type:
-    parameters = inspect.signature(cls, eval_str=True).parameters.values()
-    fields = {
-        parameter.name: attrs.field(
-            type=parameter.annotation,
-            default=attrs.NOTHING if parameter.default is parameter.empty else parameter.default,
-        )
-        for parameter in parameters
-        if parameter.kind is parameter.KEYWORD_ONLY
-    }
-    return attrs.make_class(cls.__name__, fields, frozen=True, class_body={"__doc__": cls.__doc__})

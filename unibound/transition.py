@@ -9,11 +9,12 @@ from typing import ClassVar
 from torch import Tensor
 
 from unibound.energy import EnergyPrior, swap
+from unibound.record import Record
 
 __all__ = ["Transition", "swap"]
 
 
-class Transition(ABC):
+class Transition(Record, ABC):
     """A stateless record that moves states so that exp(-F_beta) stays invariant, for every beta.
 
     Annealing, persistent chains and certificates move states by `EnergyPrior.move`, which calls the transition that an

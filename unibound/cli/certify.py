@@ -43,10 +43,9 @@ def certify(
         if run is not None:
             opened = Run.open(run)
             torch.set_num_threads(threads)
-            splits = opened.splits
             particles = opened.settings.num_particles if num_particles is None else num_particles
             options |= {"num_particles": particles, "on_progress": advance}
-            found = certify_joint(opened.joint, splits.test, splits.train, **options)
+            found = certify_joint(opened.joint, opened.split("test"), opened.split("train"), **options)
         else:
             assert rbm is not None
             assert data is not None

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from unibound import support
 from unibound.errors import UsageError
+from unibound.record import Record
 from unibound.support import Constraint
 
 
@@ -95,7 +96,7 @@ def spread(x: Tensor, count: int | None) -> Tensor:
     return x[torch.arange(max(count, 1), device=x.device) * len(x) // max(count, 1)]
 
 
-class DataSet(ABC):
+class DataSet(Record, ABC):
     """A data set by name. Final subclasses are `attrs.frozen` records of settings."""
 
     @abstractmethod

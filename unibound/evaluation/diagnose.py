@@ -7,6 +7,7 @@ import attrs
 import torch
 from torch import Tensor
 
+from unibound.data.splits import spread
 from unibound.errors import UsageError
 from unibound.estimator import Estimator
 from unibound.joint import JointBound
@@ -118,7 +119,7 @@ def diagnose(
         num_particles=num_particles,
         active=count_active(mean, noise),
         units=mean.shape[1],
-        groups=gradient_noise(joint, estimator, x[:batch_size], repeats),
+        groups=gradient_noise(joint, estimator, spread(x, batch_size), repeats),
     )
 
 
@@ -174,5 +175,5 @@ def _gradients(joint: JointBound, estimator: Estimator, x: Tensor) -> dict[str, 
 
 
 def _noise(joint: JointBound, x: Tensor, num_particles: int) -> Tensor:
-    tau = joint.particles(x[:100], min(num_particles, LEAST)).tau.double()  # [K, B, *Z]
+    tau = joint.particles(spread(x, 100), min(num_particles, LEAST)).tau.double()  # [K, B, *Z]
     return tau.var(0).flatten(1).mean(0) / num_particles

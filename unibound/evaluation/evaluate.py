@@ -10,6 +10,7 @@ from torch import Tensor
 
 from unibound import support
 from unibound.claim import Side
+from unibound.data.splits import spread
 from unibound.distributions import PointMass
 from unibound.errors import UsageError
 from unibound.evaluation.conclusion import Evaluation
@@ -66,9 +67,9 @@ def normalize_by_itself(joint: JointBound, x: Tensor) -> NormalizedPrior | None:
 
 @torch.no_grad()
 def draw_codes(joint: JointBound, x: Tensor) -> Tensor:
-    """What the prior is over, drawn from q(tau | x): one state for each of the first 10000 data x [N, *X]."""
+    """What the prior is over, drawn from q(tau | x): one state for each of at most 10000 data of x [N, *X]."""
     with joint.evaluating():
-        batches = x[:MAX_CODES].split(1000)
+        batches = spread(x, MAX_CODES).split(1000)
         return torch.cat([joint.p.state(batch, joint.q(batch).sample()) for batch in batches])
 
 

@@ -12,6 +12,7 @@ from unibound.claim import NORMAL_95, Interval, Side
 from unibound.energy import EnergyPrior
 from unibound.errors import UsageError
 from unibound.prior import Prior
+from unibound.record import Record
 
 LEAST_ESS = 0.05
 """Share of the chains that must carry an estimate."""
@@ -221,7 +222,7 @@ class ScaledPrior(NormalizedPrior):
         return tau.new_full(lead, -self._value, dtype=torch.float64)
 
 
-class PartitionEstimator(ABC):
+class PartitionEstimator(Record, ABC):
     """A stateless record of settings that normalizes a prior. Final subclasses are `attrs.frozen`."""
 
     @abstractmethod

@@ -6,7 +6,8 @@ import attrs
 from attrs.validators import ge, gt, le
 
 from unibound.data.binarization import Binarization
-from unibound.registry import registries, settings_class
+from unibound.record import Record, settings_class
+from unibound.registry import registries
 from unibound.settings import defaults
 
 Algorithm = Literal["adam", "adamax", "sgd"]
@@ -36,7 +37,7 @@ def _default(kind: str, name: str) -> Any:
 
 
 @attrs.frozen
-class Optimizer:
+class Optimizer(Record):
     """How one parameter group is stepped.
 
     Args:
@@ -58,7 +59,7 @@ class Optimizer:
 
 
 @attrs.frozen
-class Stage:
+class Stage(Record):
     """One stretch of training: an estimator, what it trains, and how.
 
     Args:
@@ -77,7 +78,7 @@ class Stage:
 
 
 @attrs.frozen
-class Settings:
+class Settings(Record):
     """Everything a run depends on.
 
     Args:

@@ -13,6 +13,7 @@ from cattrs import ClassValidationError, IterableValidationError
 from cattrs.errors import AttributeValidationNote, ForbiddenExtraKeysError
 
 from unibound.errors import UsageError
+from unibound.record import SettingError
 from unibound.registry import did_you_mean
 from unibound.settings.convert import Flag, converter
 from unibound.settings.records import Settings, Stage
@@ -187,8 +188,8 @@ def _describe(error: BaseException) -> tuple[str | None, str]:
         return name, _unknown(name, [field.name for field in attrs.fields(error.cl)])
     if isinstance(error, KeyError):
         return str(error.args[0]), "is missing"
-    if broken := re.fullmatch(r"'(\w+)' must be (.*): (.*)", str(error)):  # as attrs' validators put it
-        return broken[1], f"must be {broken[2]}, not {broken[3]}"
+    if isinstance(error, SettingError):
+        return error.field, error.reason
     if broken := re.fullmatch(r"(\w+_\w+) (must be .*)", str(error)):
         return broken[1], broken[2]
     return None, str(error)
