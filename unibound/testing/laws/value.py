@@ -129,8 +129,10 @@ def one_particle_is_the_elbo(candidate: Candidate) -> str:
 def partial_draws_are_only_averaged(candidate: Candidate) -> str:
     """Draws that each stand for one term of tau are refused, or their log-weights averaged: E[bound] is the ELBO."""
     name, world = next(iter(candidate.worlds.items()))
+    terms = world.of_terms()
     try:
-        rehearsal = rehearse(world.of_terms(), candidate.estimator)
+        candidate.estimator.check(terms.joint, terms.xs)
+        rehearsal = rehearse(terms, candidate.estimator)
     except UsageError as error:
         return f"refuses them: {error}"
     if not claims_bound(rehearsal):
