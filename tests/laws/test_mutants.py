@@ -154,6 +154,33 @@ def falls_with_particles(particles: Particles) -> Estimate:
     return attrs.evolve(right(particles), bound=log_w.mean(0) - len(log_w), log_weights=None)
 
 
+@attrs.frozen
+class Particular(Estimator):
+    """The right one, but for how it comes by its particles."""
+
+    num_particles: int = attrs.field(default=2, validator=attrs.validators.ge(2))
+
+    def __call__(self, joint: JointBound, x: Tensor) -> Estimate:
+        return right(self.drawn(joint, x))
+
+    def drawn(self, joint: JointBound, x: Tensor) -> Particles:
+        return joint.particles(x, self.num_particles)
+
+
+class MoreThanMeansOfTerms(Particular):
+    def drawn(self, joint: JointBound, x: Tensor) -> Particles:
+        return joint.particles(x, self.num_particles, whole=False)
+
+
+class ManyPerLayer(Particular):
+    """The top drawn given another particle's bottom, as where each layer is drawn K times by itself."""
+
+    def drawn(self, joint: JointBound, x: Tensor) -> Particles:
+        tau = joint.particles(x, self.num_particles).tau
+        tau = torch.cat([tau[..., :1], tau[..., 1:].roll(1, 0)], -1)
+        return Particles(tau, joint.q(x).log_prob(tau), joint.p.log_joint(x, tau))
+
+
 CAUGHT: list[tuple[Rule, str, str]] = [
     (undetached_signal, "expected_gradient_is_exact", "not detached"),
     (score_dropped, "expected_gradient_is_exact", "score-function term of the draws is missing"),
@@ -204,6 +231,35 @@ def test_mutant_dies(rule: Rule, law: str, words: str) -> None:
     assert not verdict.held
     assert re.search(words, verdict.detail), verdict.detail
     assert bool(re.search(r"\d", verdict.detail)) == (law != "bound_is_detached")  # which has no numbers to give
+
+
+@pytest.mark.parametrize(
+    ("mutant", "law", "words"),
+    [
+        (MoreThanMeansOfTerms, "partial_draws_are_only_averaged", "off their mean, the ELBO"),
+        (ManyPerLayer, "bound_is_that_of_its_log_weights", "layers with an energy on top: .* neither bound"),
+        (ManyPerLayer, "expected_gradient_is_exact", "layers with an energy on top"),
+    ],
+)
+def test_wrong_particles_die(mutant: type[Estimator], law: str, words: str) -> None:
+    verdict = judged(mutant, law)
+    assert not verdict.held
+    assert re.search(words, verdict.detail), verdict.detail
+
+
+def test_an_average_of_terms_is_held_to_be_one() -> None:
+    @attrs.frozen
+    class Mean(Particular):
+        def __call__(self, joint: JointBound, x: Tensor) -> Estimate:
+            particles = joint.particles(x, self.num_particles, whole=False)
+            log_w = particles.log_weights  # [K, B]
+            surrogate = -(log_w + log_w.detach() * particles.log_q).mean(0)
+            return Estimate(surrogate, log_w.mean(0).detach(), log_w.detach(), "lower")
+
+    verdict = judged(Mean, "partial_draws_are_only_averaged")
+    assert verdict.held
+    assert "averaged, within" in verdict.detail
+    assert "refuses them" in judged(Particular, "partial_draws_are_only_averaged").detail
 
 
 def test_bias_must_be_declared_as_it_is() -> None:

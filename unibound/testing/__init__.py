@@ -8,6 +8,7 @@ from unibound.testing.conformance import (
     examine_model,
     examine_partition_estimator,
     examine_prior,
+    examine_transition,
     plugins_of,
     variants,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "examine_model",
     "examine_partition_estimator",
     "examine_prior",
+    "examine_transition",
     "expected_bound",
     "expected_gradient",
     "plugins_of",

@@ -19,8 +19,20 @@ from unibound.model import Model
 from unibound.partition.log_z import PartitionEstimator
 from unibound.prior import Prior
 from unibound.registry import registries, settings_class
-from unibound.testing.laws import candidate, energy, form, gradient, likelihood, model, partition, prior, value
+from unibound.testing.laws import (
+    candidate,
+    energy,
+    form,
+    gradient,
+    likelihood,
+    model,
+    partition,
+    prior,
+    transition,
+    value,
+)
 from unibound.testing.verdict import Law, Verdict
+from unibound.transition import Transition
 
 
 @attrs.frozen(eq=False)
@@ -51,6 +63,7 @@ EXAMS: dict[str, Exam] = {
     "partition_estimator": Exam.of(partition.Subject.of, *partition.LAWS),
     "likelihood": Exam.of(likelihood.Subject.of, *likelihood.LAWS),
     "model": Exam.of(model.Subject.of, *model.LAWS),
+    "transition": Exam.of(transition.Subject.of, *transition.LAWS),
 }
 """The exam of each kind of plugin that has one."""
 
@@ -78,6 +91,11 @@ def examine_likelihood(plugin: Likelihood | Callable[[], Likelihood]) -> list[Ve
 def examine_model(plugin: Model | Callable[[], Model]) -> list[Verdict]:
     """Examine a model over bits."""
     return list(EXAMS["model"].sit(plugin))
+
+
+def examine_transition(plugin: Transition | Callable[[], Transition]) -> list[Verdict]:
+    """Examine a transition on every energy that it accepts."""
+    return list(EXAMS["transition"].sit(plugin))
 
 
 def plugins_of(package: str) -> list[tuple[str, str, type]]:

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 from torch.types import _size
 
-from unibound.distributions import Bits
+from unibound.distributions import Bits, Drawn, draw
 from unibound.networks import Generator, Inference
-from unibound.support import spin
+from unibound.support import Constraint, of, spin
 
 
 class Perceptron(nn.Sequential):
@@ -85,3 +85,42 @@ class LinearGenerator(Generator):
     def forward(self, tau: Tensor) -> Distribution:
         mean = self.mean(tau)
         return Independent(Normal(mean, self.log_scale.exp().expand_as(mean)), 1)
+
+
+class Terms(Drawn):
+    """Draws of another distribution, each said to stand for one random term of a tau too large to keep."""
+
+    partial = True
+
+    def __init__(self, base: Distribution) -> None:
+        self.base, self.has_rsample = base, base.has_rsample
+        super().__init__(base.batch_shape, base.event_shape, validate_args=False)
+
+    @property
+    def support(self) -> Constraint | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return of(self.base)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.base.mean
+
+    @property
+    def stddev(self) -> Tensor:
+        return self.base.stddev
+
+    def draw(self, count: int, *, reparameterized: bool) -> tuple[Tensor, Tensor]:
+        return draw(self.base, count, reparameterized=reparameterized)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return self.base.log_prob(value)
+
+
+class TermInference(Inference):
+    """q(tau | x) of another network, term by term."""
+
+    def __init__(self, whole: Inference) -> None:
+        super().__init__()
+        self.whole = whole
+
+    def forward(self, x: Tensor) -> Distribution:
+        return Terms(self.whole(x))

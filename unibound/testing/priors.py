@@ -13,6 +13,9 @@ from unibound.prior import Prior
 from unibound.support import boolean, integer_interval, real, spin, values
 from unibound.testing.listing import all_states, number
 
+STEEP = 3.0
+"""By how much hidden units of a machine bend more than its parameters say, so that no F_beta is nearly linear."""
+
 
 class Rates(Prior):
     """Independent bits, each with a logit of its own: a normalized prior."""
@@ -50,8 +53,8 @@ class Bell(Prior):
         return self.distribution().sample((count,))
 
 
-class Table(EnergyPrior):
-    """Bits with an energy for every state, annealed from independent ones: an unnormalized prior."""
+class Listed(EnergyPrior):
+    """An energy over few states, annealed from independent sites and redrawn site by site: an unnormalized prior."""
 
     support = boolean
     base_logits: Tensor
@@ -60,21 +63,13 @@ class Table(EnergyPrior):
         self.states = all_states(self.support, event_shape)
         chosen = torch.randint(len(self.states), (num_chains,))
         super().__init__(self.states[chosen].to(torch.get_default_dtype()), steps)
-        self.energies = nn.Parameter(torch.zeros(len(self.states)))
         size, base = math.prod(event_shape), len(values(self.support) or ())
         slopes = torch.linspace(-0.6, 0.9, size).unsqueeze(1)
         self.register_buffer("base_logits", slopes * torch.linspace(0, 1, base))  # [Z, V], of each value of each site
 
-    def free_energy(self, tau: Tensor, beta: float = 1.0) -> Tensor:
-        index = number(tau.flatten(-len(self.event_shape)), self.support)  # [...]
-        size, base = self.base_logits.shape
-        digits = index.unsqueeze(-1) // base ** torch.arange(size) % base  # [..., Z]
-        bias = self.base_logits[torch.arange(size), digits].sum(-1)
-        return beta * self.energies[index] - (1 - beta) * bias
-
     def _redraws(self, beta: float = 1.0) -> list[tuple[Tensor, Tensor]]:
         """The states that a step may go to from every state, site by site, forth and back; and how likely: [S, V]."""
-        free = self.free_energy(self.states.to(self.energies), beta)  # [S]
+        free = self.free_energy(self.states.to(self.base_logits), beta)  # [S]
         size, base = self.base_logits.shape
         index = torch.arange(len(free)).unsqueeze(1)
         steps = []
@@ -92,7 +87,7 @@ class Table(EnergyPrior):
         return self.states.to(tau)[state]
 
     def log_transition(self, states: Tensor) -> Tensor:
-        total = torch.eye(len(self.energies)).to(self.energies)
+        total = torch.eye(len(self.states)).to(self.base_logits)
         for there, rate in self._redraws():
             total = total @ (one_hot(there, len(total)) * rate.unsqueeze(2)).sum(1)
         index = number(states.flatten(1), self.support)
@@ -112,6 +107,21 @@ class Table(EnergyPrior):
         self.base_logits.copy_((counts / counts.sum(1, keepdim=True)).log())
 
 
+class Table(Listed):
+    """Bits with an energy for every state."""
+
+    def __init__(self, event_shape: tuple[int, ...], *, num_chains: int = 5, steps: int = 1) -> None:
+        super().__init__(event_shape, num_chains=num_chains, steps=steps)
+        self.energies = nn.Parameter(torch.zeros(len(self.states)))
+
+    def free_energy(self, tau: Tensor, beta: float = 1.0) -> Tensor:
+        index = number(tau.flatten(-len(self.event_shape)), self.support)  # [...]
+        size, base = self.base_logits.shape
+        digits = index.unsqueeze(-1) // base ** torch.arange(size) % base  # [..., Z]
+        bias = self.base_logits[torch.arange(size), digits].sum(-1)
+        return beta * self.energies[index] - (1 - beta) * bias
+
+
 class Spins(Table):
     """The same over spins."""
 
@@ -122,6 +132,31 @@ class Categories(Table):
     """The same over three categories, numbered from 0."""
 
     support = integer_interval(0, 2)
+
+
+class Machine(Listed):
+    """Bits beside hidden units that are summed out: F_beta is not linear in beta, and has a gradient in tau."""
+
+    def __init__(self, event_shape: tuple[int, ...], *, num_chains: int = 5, steps: int = 1) -> None:
+        super().__init__(event_shape, num_chains=num_chains, steps=steps)
+        self.weight = nn.Parameter(torch.zeros(math.prod(event_shape), 2))
+        self.hidden_bias = nn.Parameter(torch.zeros(2))
+
+    def free_energy(self, tau: Tensor, beta: float = 1.0) -> Tensor:
+        low, high = self.states.min().item(), self.states.max().item()
+        flat = tau.flatten(-len(self.event_shape))  # [..., Z]
+        base = self.base_logits[:, 0] + (flat - low) / (high - low) * self.base_logits.diff(dim=1).squeeze(1)
+        hidden = softplus(beta * STEEP * (flat @ self.weight + self.hidden_bias))
+        return -hidden.sum(-1) - (1 - beta) * base.sum(-1)
+
+    def base_log_z(self) -> float:
+        return super().base_log_z() + len(self.hidden_bias) * math.log(2)
+
+
+class SpinMachine(Machine):
+    """The same over spins."""
+
+    support = spin
 
 
 class Well(EnergyPrior):

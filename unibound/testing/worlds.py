@@ -20,7 +20,14 @@ from unibound.networks import Upward
 from unibound.prior import Prior
 from unibound.support import same, spin
 from unibound.testing.listing import all_bits, all_states, gradients, parameter_groups, scatter, tuples, uneven
-from unibound.testing.networks import BitGenerator, BitInference, LinearGenerator, LinearInference, SpinInference
+from unibound.testing.networks import (
+    BitGenerator,
+    BitInference,
+    LinearGenerator,
+    LinearInference,
+    SpinInference,
+    TermInference,
+)
 from unibound.testing.priors import Bell, Rates, Spins
 from unibound.weights import log_mean_exp
 
@@ -92,6 +99,10 @@ class World:
             torch.manual_seed(seed)
             joint.advance()
         return cls(joint, xs, uneven(len(xs), seed), taus, measure.double(), nodes)
+
+    def of_terms(self) -> "World":
+        """The same, but for a q that says of each draw that it is one term: then means of log-weights alone count."""
+        return attrs.evolve(self, joint=JointBound(TermInference(self.joint.q), self.joint.p))
 
     def nodes(self, posterior: Distribution) -> tuple[Tensor, Tensor]:
         """Draws that stand for q(tau | x) of batch shape [...]: [Q, ..., *Z] and log-probabilities [Q, ...]."""

@@ -7,7 +7,17 @@ from unibound.errors import UsageError
 from unibound.partition import enumeration
 from unibound.support import describe
 from unibound.testing.laws.prior import NUM_DRAWS, Subject
-from unibound.testing.verdict import FALSE_ALARM, TOLERANCE, LawBroken, demand, gap, in_words, mean_and_error
+from unibound.testing.listing import number
+from unibound.testing.verdict import (
+    FALSE_ALARM,
+    TOLERANCE,
+    LawBroken,
+    chi_square,
+    demand,
+    gap,
+    in_words,
+    mean_and_error,
+)
 
 BETAS = (0.0, 0.4, 1.0)
 NOT_ENERGY = "does not apply: it has no energy"
@@ -128,9 +138,9 @@ def swaps_leave_replicas_invariant(subject: Subject) -> str:
     prior = subject.energy_prior
     if prior is None:
         return NOT_ENERGY
-    betas = (0.3, 1.0)
+    betas = (0.0, 0.5, 1.0)
     states, taken = swap(prior, torch.stack([subject.draws(beta, NUM_DRAWS) for beta in betas]), betas)
-    demand(states.shape[:2] == (2, NUM_DRAWS) and taken.shape == (1, NUM_DRAWS), "swap loses chains")
+    demand(states.shape[:2] == (3, NUM_DRAWS) and taken.shape == (2, NUM_DRAWS), "swap loses chains")
     limit, numbers = 0.0, {"share that swapped": taken.double().mean().item()}
     for beta, ends in zip(betas, states, strict=True):
         statistic, limit, what = subject.fit(ends, subject.log_p(beta))
@@ -138,6 +148,12 @@ def swaps_leave_replicas_invariant(subject: Subject) -> str:
             statistic <= limit, f"swaps carry the replica at beta = {beta} away from p_beta: {what}; is F_beta used?"
         )
         numbers[f"beta {beta}"] = statistic
+    if subject.listed:
+        low, high = (number(ends.flatten(1), prior.support) for ends in states[1:])
+        together = (subject.log_p(0.5).unsqueeze(1) + subject.log_p(1.0)).detach().exp().flatten()
+        statistic, limit = chi_square(low * len(subject.taus) + high, together)
+        demand(statistic <= limit, f"after swaps the replicas depend on each other: chi-square {statistic:.1f}")
+        numbers["both together"] = statistic
     return f"statistics, limit {limit:.3g}: {in_words(numbers)}"
 
 

@@ -11,6 +11,7 @@ from torch.distributions import Distribution
 from unibound.distributions import draw
 from unibound.likelihood import Likelihood
 from unibound.support import describe, nonnegative_integer, of, real, same, values
+from unibound.testing.laws.draws import NUM_DRAWS, follow_log_prob
 from unibound.testing.listing import all_states, number
 from unibound.testing.verdict import TOLERANCE, chi_square, demand, gap, mean_and_error
 
@@ -106,6 +107,17 @@ def draws_have_the_mean(subject: Subject) -> str:
     return f"within {worst:.1f} standard errors"
 
 
+def draws_follow_log_prob(subject: Subject) -> str:
+    """Draws have the frequencies of log_prob, and are independent of one another."""
+    outputs = subject.outputs(2, event=(2,)).detach()
+    x, _ = draw(subject.likelihood(outputs, (2,)), NUM_DRAWS)
+
+    def log_prob(flat: Tensor) -> Tensor:
+        return subject.likelihood(flat.view_as(outputs), (2,)).log_prob(x)
+
+    return follow_log_prob(log_prob, outputs.flatten(), "of each of 2 events")
+
+
 def gradients_are_finite(subject: Subject) -> str:
     """log_prob and its gradient stay finite for outputs as large as a hundred, in float32."""
     for scale in (1.0, 10.0, 100.0):
@@ -141,6 +153,7 @@ LAWS = (
     sums_to_one,
     support_is_true,
     draws_have_the_mean,
+    draws_follow_log_prob,
     gradients_are_finite,
     reparameterized_or_not,
 )

@@ -6,6 +6,7 @@ import attrs
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from unibound.distributions import Bits, draw
 from unibound.errors import UsageError
@@ -14,6 +15,7 @@ from unibound.joint import JointBound
 from unibound.likelihood import Likelihood
 from unibound.model import Model
 from unibound.support import boolean, real
+from unibound.testing.laws.draws import NUM_DRAWS, follow_log_prob
 from unibound.testing.listing import parameter_groups, scatter
 from unibound.testing.priors import Bell, Rates
 from unibound.testing.verdict import TOLERANCE, demand, gap
@@ -159,4 +161,27 @@ def draws_are_scored(subject: Subject) -> str:
     return f"{len(terms)} terms"
 
 
-LAWS = (shapes_and_dtypes, each_datum_on_its_own, draws_are_scored, every_weight_is_alive, saved_and_loaded)
+def draws_follow_log_prob(subject: Subject) -> str:
+    """Draws of q have the frequencies of its log_prob, and those of one datum are independent of one another."""
+    q, x = subject.joint.eval().q, subject.x
+    if not any(True for _ in q.parameters()):
+        return "does not apply: q has no parameters"
+    with torch.no_grad():
+        tau, _ = draw(q(x), NUM_DRAWS)
+        before = parameters_to_vector(q.parameters())
+
+        def log_prob(parameters: Tensor) -> Tensor:
+            vector_to_parameters(parameters, q.parameters())
+            return q(x).log_prob(tau)
+
+        return follow_log_prob(log_prob, before, "of each of 5 data")
+
+
+LAWS = (
+    shapes_and_dtypes,
+    each_datum_on_its_own,
+    draws_are_scored,
+    draws_follow_log_prob,
+    every_weight_is_alive,
+    saved_and_loaded,
+)

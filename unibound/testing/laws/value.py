@@ -4,6 +4,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
+from unibound.errors import UsageError
 from unibound.testing.laws.candidate import Candidate, bound_of, claims_bound, levels, objective, resized
 from unibound.testing.replay import Rehearsal, expected_bound, rehearse
 from unibound.testing.verdict import TOLERANCE, LawBroken, demand, gap, in_words
@@ -125,10 +126,31 @@ def one_particle_is_the_elbo(candidate: Candidate) -> str:
     return f"within {worst:.1e} nats"
 
 
+def partial_draws_are_only_averaged(candidate: Candidate) -> str:
+    """Draws that each stand for one term of tau are refused, or their log-weights averaged: E[bound] is the ELBO."""
+    name, world = next(iter(candidate.worlds.items()))
+    terms = world.of_terms()
+    try:
+        candidate.estimator.check(terms.joint, terms.xs)
+        rehearsal = rehearse(terms, candidate.estimator)
+    except UsageError as error:
+        return f"refuses them: {error}"
+    if not claims_bound(rehearsal):
+        return "does not apply: it claims no bound"
+    off = gap(rehearsal.mean(bound_of(rehearsal)), (world.bound(1) + world.log_z()).detach())
+    demand(
+        off <= TOLERANCE,
+        f"{name}: of log-weights that are one term each, E[bound] is {off:.4g} nats off their mean, the ELBO; where "
+        "particles are more than averaged, leave out whole=False",
+    )
+    return f"averaged, within {off:.1e} nats of the ELBO"
+
+
 LAWS = (
     log_weights_are_of_the_draws,
     bound_is_on_its_side,
     bound_is_that_of_its_log_weights,
     more_particles_tighten_the_bound,
     one_particle_is_the_elbo,
+    partial_draws_are_only_averaged,
 )

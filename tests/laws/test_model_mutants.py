@@ -1,0 +1,161 @@
+"""Wrong models, their q and p of layers, and likelihoods and priors that lie about what they are over."""
+
+import attrs
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Independent, Normal
+from torch.types import _size
+
+from unibound import JointBound, Layered, Likelihood, Model, Prior, Upward
+from unibound.distributions import Bits, Chain, draw
+from unibound.support import boolean, real, spin
+from unibound.testing import examine_likelihood, examine_model, examine_prior
+from unibound.testing.priors import Bell, Rates
+
+SBN = pytest.importorskip("unibound_plugins.models.sbn").SBN
+
+
+class OutOfOrder(Chain):
+    """Each piece is drawn given the one below, and scored given the lowest."""
+
+    def log_probs(self, value: Tensor) -> Tensor:
+        pieces = list(value.split(self.sizes, -1))
+        later = [make(pieces[:index][::-1]).log_prob(pieces[index]) for index, make in enumerate(self.rest, 1)]
+        return torch.stack([self.first.log_prob(pieces[0]), *later])
+
+
+class ManyPerLayer(Chain):
+    """K draws of every layer given one draw of the layer below."""
+
+    def draw(self, count: int, *, reparameterized: bool) -> tuple[Tensor, Tensor]:
+        piece, _ = draw(self.first, count, reparameterized=reparameterized)
+        pieces = [piece]
+        for make in self.rest:
+            piece, _ = draw(make([piece[0] for piece in pieces]), count, reparameterized=reparameterized)
+            pieces.append(piece)
+        tau = torch.cat(pieces, -1)
+        return tau, self.log_prob(tau)
+
+
+class EachTwice(Chain):
+    """Pairs of equal draws, each as frequent as it should be."""
+
+    def draw(self, count: int, *, reparameterized: bool) -> tuple[Tensor, Tensor]:
+        tau, log_q = super().draw((count + 1) // 2, reparameterized=reparameterized)
+        return tau.repeat_interleave(2, 0)[:count], log_q.repeat_interleave(2, 0)[:count]
+
+
+class TermForgotten(Layered):
+    def log_terms(self, x: Tensor, tau: Tensor) -> Tensor:
+        return super().log_terms(x, tau)[:-1]
+
+    def log_joint(self, x: Tensor, tau: Tensor) -> Tensor:
+        return super().log_terms(x, tau).sum(0)
+
+
+class MadeAs(Upward):
+    """Upwards, by a chain of a given class."""
+
+    chain: type[Chain] = Chain
+
+    def forward(self, x: Tensor) -> Distribution:
+        made = super().forward(x)
+        assert isinstance(made, Chain)
+        return self.chain(made.first, made.rest, made.sizes)
+
+
+@attrs.frozen
+class Tower(Model):
+    """Three layers of bits, right by default."""
+
+    chain: type[Chain] = Chain
+    generation: type[Layered] = Layered
+
+    def prior_shape(self, x_shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (3,)
+
+    def assemble(self, prior: Prior, likelihood: Likelihood, posterior: Likelihood, x_mean: Tensor) -> JointBound:
+        joint = SBN(sizes=(3, 3, 3)).assemble(prior, likelihood, posterior, x_mean)
+        q = MadeAs(list(joint.q.layers), joint.q.sizes)
+        q.chain = self.chain
+        return JointBound(q, self.generation(prior, list(joint.p.generators), joint.p.sizes))
+
+
+def test_the_right_one_passes() -> None:
+    assert [verdict for verdict in examine_model(Tower) if not verdict.held] == []
+
+
+@pytest.mark.parametrize(
+    ("model", "law", "words"),
+    [
+        (Tower(OutOfOrder), "draws_are_scored", "pieces scored out of order"),
+        (Tower(ManyPerLayer), "draws_follow_log_prob", "another distribution than log_prob's"),
+        (Tower(EachTwice), "draws_follow_log_prob", "depend on each other"),
+        (Tower(generation=TermForgotten), "draws_are_scored", "log_terms sum to"),
+    ],
+    ids=repr,
+)
+def test_wrong_model_dies(model: Model, law: str, words: str) -> None:
+    failed = {verdict.law: verdict.detail for verdict in examine_model(model) if not verdict.held}
+    assert words in failed[law]
+
+
+class WideNormal(Normal):
+    """Draws spread half as far again as log_prob says, about the right mean."""
+
+    def rsample(self, sample_shape: _size = ()) -> Tensor:
+        return self.loc + 1.5 * (super().rsample(sample_shape) - self.loc)
+
+    def sample(self, sample_shape: _size = ()) -> Tensor:
+        return self.rsample(sample_shape).detach()
+
+
+@attrs.frozen
+class Wide(Likelihood):
+    support = real
+
+    def __call__(self, outputs: Tensor, event_shape: tuple[int, ...]) -> Distribution:
+        return Independent(WideNormal(outputs, torch.ones_like(outputs)), len(event_shape))
+
+
+@attrs.frozen
+class CalledReals(Likelihood):
+    """Bits that say they are reals."""
+
+    support = real
+
+    def __call__(self, outputs: Tensor, event_shape: tuple[int, ...]) -> Distribution:
+        return Bits(outputs, len(event_shape))
+
+
+@attrs.frozen
+class CalledSpins(CalledReals):
+    support = spin
+
+
+class SpinRates(Rates):
+    support = spin
+
+
+class BitBell(Bell):
+    support = boolean
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "law", "words"),
+    [
+        (Wide, "draws_follow_log_prob", "another distribution"),
+        (CalledReals, "support_is_true", "it says reals, and its distribution bits"),
+        (CalledSpins, "support_is_true", "it says spins, and its distribution bits"),
+    ],
+)
+def test_wrong_likelihood_dies(likelihood: type[Likelihood], law: str, words: str) -> None:
+    failed = {verdict.law: verdict.detail for verdict in examine_likelihood(likelihood) if not verdict.held}
+    assert words in failed[law]
+
+
+@pytest.mark.parametrize(("prior", "over"), [(SpinRates, "spins"), (BitBell, "bits")])
+def test_a_prior_that_lies_about_its_support_dies(prior: type[Prior], over: str) -> None:
+    failed = {verdict.law: verdict.detail for verdict in examine_prior(prior) if not verdict.held}
+    assert f"it says it is over {over}, but sample gives other values" in failed["support_is_true"]
