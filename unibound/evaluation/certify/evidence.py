@@ -1,7 +1,8 @@
 """What the evidence for a certificate is worth: two sides of log Z, objections to them, and the likely cause."""
 
+import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import attrs
@@ -12,11 +13,18 @@ from unibound.energy import EnergyPrior
 from unibound.errors import UsageError
 from unibound.evaluation.certify import checks
 from unibound.partition import annealing, schedules
-from unibound.partition.log_z import LEAST_ESS, LogZ
+from unibound.partition.log_z import LEAST_ESS, LogZ, PartitionEstimator
 from unibound.partition.schedules import Schedule
 
 SURE = math.log(20)
 """Markov's inequality: with 95% probability an unbiased positive estimate is below 20 times its mean."""
+
+
+ERRS: dict[str, Literal["low", "high", "exact"]] = {
+    "stochastic_lower": "low",
+    "stochastic_upper": "high",
+    "equal": "exact",
+}
 
 
 @attrs.frozen
@@ -103,6 +111,42 @@ def log_z_evidence(log_z: LogZ) -> tuple[Evidence, ...]:
     note = f"{log_z.ess:.0f} of {log_z.num_chains} chains carry it; {note}"
     rows.append(Evidence("reverse AIS", log_z.value, log_z.stderr, "log Z", "high", not log_z.heuristic, note))
     return tuple(rows)
+
+
+def witnesses(prior: EnergyPrior, partitions: Mapping[str, PartitionEstimator]) -> dict[Evidence, tuple[float, float]]:
+    """What other estimators say of log Z: each side, and the 95% interval around it alone.
+
+    The random numbers that follow are the same as without them.
+
+    Raises:
+        UsageError: an estimator that cannot work for this prior, or gives no log Z.
+    """
+    found = {}
+    with torch.random.fork_rng():
+        for name, estimator in partitions.items():
+            log_z = estimator.fit(copy.deepcopy(prior)).log_z
+            if log_z is None:
+                raise UsageError(f"{name} gives no log Z to compare with; leave it out of the certificate")
+            for side in (log_z.opposite, attrs.evolve(log_z, opposite=None)):
+                if side is not None:
+                    note = "" if side.ess is None else f"{side.ess:.0f} of {side.num_chains} chains carry it"
+                    errs, proof = ERRS[side.side], not side.heuristic
+                    row = Evidence(f"log Z, {name}", side.value, side.stderr, "log Z", errs, proof, note)
+                    found[row] = side.interval
+    return found
+
+
+def contradictions(found: Mapping[Evidence, tuple[float, float]], log_z: LogZ) -> tuple[str, ...]:
+    """Which witnesses put log Z beyond the interval that forward and reverse annealing give; nothing if none does."""
+    low, high = log_z.interval
+    cause = "likely cause: chains that miss a mode of the model, or an estimator that errs on the other side"
+    reasons = []
+    for row, (at_least, at_most) in found.items():
+        if row.errs != "high" and at_least > high:
+            reasons.append(f"{row.name}, is above {at_least:.2f} with 95% confidence, and annealing below {high:.2f}")
+        if row.errs != "low" and at_most < low:
+            reasons.append(f"{row.name}, is below {at_most:.2f} with 95% confidence, and annealing above {low:.2f}")
+    return (*reasons, cause) if reasons else ()
 
 
 def assumptions(log_z: LogZ) -> tuple[str, ...]:

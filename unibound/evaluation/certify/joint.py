@@ -3,29 +3,33 @@
 import copy
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import attrs
 import torch
 from torch import Tensor
 
+from unibound.errors import UsageError
 from unibound.evaluation.certify import checks
 from unibound.evaluation.certify.evidence import (
     Evidence,
     assumptions,
     below_base_rate,
+    contradictions,
     csl_note,
     fit_base,
     log_z_evidence,
     objections,
     pooled,
     schedule_of,
+    witnesses,
 )
 from unibound.evaluation.certify.prior import Base, Certificate, certify, require_sane
 from unibound.evaluation.evaluate import MAX_GAP, Evaluation, draw_codes, evaluate
 from unibound.joint import JointBound
 from unibound.partition import annealing
-from unibound.partition.log_z import NORMAL_95, TOLERANCE, LogZ, ScaledPrior, require_energy_prior
+from unibound.partition.log_z import NORMAL_95, TOLERANCE, LogZ, PartitionEstimator, ScaledPrior, require_energy_prior
 
 
 @torch.no_grad()
@@ -42,6 +46,7 @@ def certify_joint(
     num_steps: int = 500,
     raise_cases: int = 100,
     raise_chains: int = 1,
+    partitions: Mapping[str, PartitionEstimator] = MappingProxyType({}),
     seed: int = 0,
     on_progress: Callable[[int], object] = lambda done: None,
 ) -> Certificate:
@@ -67,7 +72,7 @@ def certify_joint(
         return certify(
             unnormalized, test, train=train, num_chains=num_chains, temperatures=temperatures, base=base,
             tolerance=tolerance, num_steps=num_steps, raise_cases=raise_cases, raise_chains=raise_chains,
-            seed=seed, on_progress=on_progress,
+            partitions=partitions, seed=seed, on_progress=on_progress,
         )  # fmt: skip
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -77,16 +82,19 @@ def certify_joint(
             value = log_base.mean().item()
             evidence = (Evidence("base rates", value, None, "log p of independent pixels", "exact", True),)
         if unnormalized is None:
+            if partitions:
+                raise UsageError(f"the prior is normalized and has no log Z; leave {', '.join(partitions)} out")
             result = evaluate(joint, test, num_particles=num_particles)
             certificate = _conclude(result, LogZ(0.0), evidence, ("log Z is 0: the prior is normalized",), len(test))
         else:
             prior = copy.deepcopy(require_energy_prior("certify", unnormalized)).eval()
             fit_base(prior, codes, base)
             path = schedule_of(temperatures, prior)
+            heard = witnesses(prior, partitions)
             log_z, end = annealing.sandwich(prior, path, num_chains, num_steps, codes, on_progress)
             log_z = attrs.evolve(log_z, tolerance=tolerance)
-            evidence = (*log_z_evidence(log_z), *evidence)
-            if reasons := objections(prior, log_z, path, num_chains, base):
+            evidence = (*log_z_evidence(log_z), *heard, *evidence)
+            if reasons := objections(prior, log_z, path, num_chains, base) or contradictions(heard, log_z):
                 low, high = log_z.interval
                 return Certificate("refused", reasons, pooled(log_z), low, high, evidence=evidence, num_data=len(test))
             middle = ScaledPrior(prior, attrs.evolve(log_z, value=pooled(log_z), opposite=None))
