@@ -86,7 +86,7 @@ def make_training(name: str, row: Row, x: torch.Tensor):
     likelihoods = plugins["likelihood"]
     joint = model.build(prior, likelihoods["bernoulli"](), likelihoods[prior.posterior](), x.mean(0))
     joint.p.bind(joint.q, x)
-    stage = Stage(estimator=Choice("estimator", name, estimator), optimizer=Optimizer(learning_rate=1e-3))
+    stage = Stage(estimator=Choice.of("estimator", estimator), optimizer=Optimizer(learning_rate=1e-3))
     return Training(joint, [stage], x, batch_size=len(x)), estimator
 
 

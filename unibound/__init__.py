@@ -1,22 +1,30 @@
 """unibound: deep generative models with latent variables, and how good they really are."""
 
-from unibound.claim import Interval, Side
-from unibound.data.splits import DataSet, Splits
-from unibound.energy import EnergyPrior, Enumeration
-from unibound.errors import NonFiniteError, PluginError, UniboundError, UsageError
-from unibound.estimator import Estimate, Estimator
-from unibound.generation import Directed, Generation, Layered
-from unibound.hookspecs import hookimpl
-from unibound.joint import Divergence, JointBound, Particles
-from unibound.likelihood import Likelihood
-from unibound.model import Model
+import ast
+import functools
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from unibound.moved import forward
-from unibound.networks import Generator, Inference, Upward
-from unibound.partition.log_z import LogZ, NormalizedPrior, PartitionEstimator, Sandwich, ScaledPrior
-from unibound.prior import Prior
-from unibound.registry import registries
-from unibound.runs.run import Run
-from unibound.transition import Transition
+
+if TYPE_CHECKING:  # Importing these imports torch, so each is imported when it is asked for: `__getattr__` reads here.
+    from unibound.claim import Interval, Side
+    from unibound.data.splits import DataSet, Splits
+    from unibound.energy import EnergyPrior, Enumeration
+    from unibound.errors import NonFiniteError, PluginError, UniboundError, UsageError
+    from unibound.estimator import Estimate, Estimator
+    from unibound.generation import Directed, Generation, Layered
+    from unibound.hookspecs import hookimpl
+    from unibound.joint import Divergence, JointBound, Particles
+    from unibound.likelihood import Likelihood
+    from unibound.model import Model
+    from unibound.networks import Generator, Inference, Upward
+    from unibound.partition.log_z import LogZ, NormalizedPrior, PartitionEstimator, Sandwich, ScaledPrior
+    from unibound.prior import Prior
+    from unibound.registry import registries
+    from unibound.runs.run import Run
+    from unibound.transition import Transition
 
 __version__ = "0.2.0"
 
@@ -57,3 +65,22 @@ __all__ = [
     "hookimpl",
     "registries",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """A public name, from the module that defines it."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(_modules()[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+@functools.cache
+def _modules() -> dict[str, str]:
+    """The module of each public name, as the imports for type checkers have it."""
+    imports = [node for node in ast.walk(ast.parse(Path(__file__).read_text())) if isinstance(node, ast.ImportFrom)]
+    return {alias.name: str(node.module) for node in imports for alias in node.names}

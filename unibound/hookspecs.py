@@ -6,17 +6,21 @@ A plugin is a module that implements one of these, named by an entry point of gr
     my_estimator = "my_package.my_estimator"
 """
 
+from __future__ import annotations  # so that reading which hooks there are imports no torch
+
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pluggy
 
-from unibound.data.splits import DataSet
-from unibound.estimator import Estimator
-from unibound.likelihood import Likelihood
-from unibound.model import Model
-from unibound.partition.log_z import PartitionEstimator
-from unibound.prior import Prior
-from unibound.transition import Transition
+if TYPE_CHECKING:
+    from unibound.data.splits import DataSet
+    from unibound.estimator import Estimator
+    from unibound.likelihood import Likelihood
+    from unibound.model import Model
+    from unibound.partition.log_z import PartitionEstimator
+    from unibound.prior import Prior
+    from unibound.transition import Transition
 
 GROUP = "unibound"
 hookspec = pluggy.HookspecMarker(GROUP)

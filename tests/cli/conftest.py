@@ -1,14 +1,14 @@
 """A folder of its own for every test, tiny data and a tiny run."""
 
 import os
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from running import TINY, Cli, Result, Words, words_of
 
+from unibound import registries
 from unibound.cli import main
 
 
@@ -16,7 +16,6 @@ from unibound.cli import main
 def _clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test works in a folder of its own, without the settings of whoever runs it."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["unibound"])
     for name in os.environ:
         if name.startswith("UNIBOUND_"):
             monkeypatch.delenv(name)
@@ -67,3 +66,21 @@ def tiny(npz: Callable[..., Path]) -> Words:
         return ["run", *words_of(chosen)]
 
     return words
+
+
+@pytest.fixture
+def distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str, str], None]]:
+    """Put a distribution with one module on the path, as if it were installed."""
+
+    def make(name: str, module: str, text: str) -> None:
+        folder = tmp_path / "site"
+        info = folder / f"{name}-1.0.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[unibound]\n{module} = {module}\n")
+        (folder / f"{module}.py").write_text(text)
+        monkeypatch.syspath_prepend(folder)
+        registries.cache_clear()
+
+    yield make
+    registries.cache_clear()

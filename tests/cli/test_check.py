@@ -61,22 +61,6 @@ def register_priors(register):
 """
 
 
-@pytest.fixture
-def distribution(tmp_path, monkeypatch):
-    """Put a distribution with one module on the path, as if it were installed."""
-
-    def make(name: str, module: str, text: str) -> None:
-        folder = tmp_path / "site"
-        info = folder / f"{name}-1.0.dist-info"
-        info.mkdir(parents=True)
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text(f"[unibound]\n{module} = {module}\n")
-        (folder / f"{module}.py").write_text(text)
-        monkeypatch.syspath_prepend(folder)
-
-    return make
-
-
 def flat(text: str) -> str:
     return " ".join(text.split())
 

@@ -2,15 +2,17 @@
 
 import errno
 import json
+import os
 import shutil
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from running import TINY, Cli, Words, refused, start, wait_for, words_of
+from running import SCRIPT, TINY, Cli, Words, refused, start, wait_for, words_of
 from safetensors.torch import save_file
 
 from unibound.cli import console, main
@@ -199,9 +201,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     bits = {name: rng.integers(0, 2, (20, 6), dtype=np.uint8) for name in ("train", "valid", "test")}
     np.savez(folder / "data.npz", **bits)
     flags = {"data": folder / "data.npz", "run-dir": folder / "run"} | TINY
-    with pytest.raises(SystemExit) as end:
-        main(["run", *words_of(flags)])
-    assert not end.value.code
+    main(["run", *words_of(flags)])
     return folder / "run"
 
 
@@ -331,6 +331,24 @@ def test_interrupt_names_the_command_to_go_on_with(tiny: Words) -> None:
     assert process.returncode == 130
     assert err.splitlines()[-1] == "unibound: interrupted; go on with `unibound run --resume 'my run'`"
     assert "Traceback" not in err
+
+
+def test_a_reader_that_goes_away_ends_a_run(tiny: Words) -> None:
+    process = start(tiny("run", epochs=100_000))
+    assert process.stderr is not None
+    assert process.stderr.readline() == "100000 epochs into run\n"
+    process.stderr.close()
+    assert process.wait(timeout=120) == 141
+    assert not Path("run/evaluation.json").exists()
+
+
+@pytest.mark.parametrize("words", [["list"], ["list", "--json"], ["--help"]])
+def test_a_reader_that_was_never_there(words: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([SCRIPT, *words], stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_full_disk_is_one_line(tiny: Words) -> None:

@@ -108,7 +108,10 @@ def test_settings_of_estimators_go_to_those_that_have_them():
         (["--estimators", "vimco", "--num-particles", "2,x"], "--num-particles must be whole numbers"),
         (["--estimators", "vimco", "--seeds", "0"], "--seeds must be at least 1, not 0"),
         (["--estimators", "vimco", "--estimator", "rws"], "name those to compare with --estimators"),
-        (["--estimators", "vimco", "--estimator.hidden", "3"], "--estimator.hidden: no estimator compared has it"),
+        (
+            ["--estimators", "vimco", "--estimator.hidden", "3"],
+            "--estimator.hidden: no setting of vimco; there are: baseline, num_particles",
+        ),
         (["--estimators", "vimco,sgvb"], "sgvb needs reparameterized samples, but q(tau | x) is Bits"),
     ],
 )

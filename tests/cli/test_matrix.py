@@ -88,7 +88,7 @@ def test_other_settings_are_refused_or_work_too(name):
 
 
 def _variations(settings, estimator: Estimator):
-    stage = attrs.evolve(settings.stages[0], estimator=Choice("estimator", "variant", estimator))
+    stage = attrs.evolve(settings.stages[0], estimator=Choice("estimator", "variant", type(estimator), estimator))
     settings = attrs.evolve(settings, stages=(stage,))
     yield settings
     for field in ("prior", "model"):

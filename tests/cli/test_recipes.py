@@ -12,11 +12,12 @@ from unibound.cli.plugins import list_plugins
 from unibound.runs.build import build
 from unibound.runs.train import Training
 from unibound.settings import sources
+from unibound.settings.recipes import recipes
 
 EVENT_SHAPES = {"digits": (8, 8), "binarized_mnist": (28, 28)}
 
 
-@pytest.mark.parametrize("name", sources.recipes())
+@pytest.mark.parametrize("name", recipes())
 def test_every_stage_of_a_recipe_can_be_trained(name: str) -> None:
     settings = sources.resolve([sources.read(Path(name))])
     assert sources.resolve([sources.Layer(tomllib.loads(sources.write(settings)))]) == settings
@@ -29,7 +30,7 @@ def test_every_stage_of_a_recipe_can_be_trained(name: str) -> None:
 
 def test_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     list_plugins("recipes")
-    assert set(sources.recipes()) <= set(capsys.readouterr().out.split())
+    assert set(recipes()) <= set(capsys.readouterr().out.split())
 
 
 def test_an_unknown_recipe_is_named() -> None:

@@ -63,7 +63,8 @@ def page(cli: Cli, folder: str = "run") -> Page:
     return read
 
 
-def test_page_of_a_finished_run(cli: Cli, tiny: Words) -> None:
+def test_page_of_a_finished_run(cli: Cli, tiny: Words, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["unibound", "run"])  # what env.json calls the command
     document = json.loads(cli(*tiny(epochs=7), "--json").out)
     read = page(cli)
     conclusion = document["conclusion"]

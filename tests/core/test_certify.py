@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from unibound import UsageError
+from unibound import EnergyPrior, LogZ, NormalizedPrior, PartitionEstimator, ScaledPrior, UsageError
 from unibound.evaluation.certify import Certificate, certify, certify_joint, checks
 from unibound.partition import enumeration, schedules
 from unibound.partition.log_z import NORMAL_95
@@ -200,3 +200,79 @@ def test_coarser_schedules_begin_and_end_where_the_fine_ones_do():
     path = schedules.coarser(schedules.make("piecewise", 101), 4)
     betas = path.at(torch.arange(path.num_temperatures + 1))
     assert (betas[0], betas[-1], len(betas)) == (0, 1, 26)
+
+
+@attrs.frozen
+class Shifted(PartitionEstimator):
+    """The truth and a number of nats, said to err on some side, with a standard error of 0.1."""
+
+    sides: dict[str, float]
+
+    def fit(self, prior: EnergyPrior) -> NormalizedPrior:
+        torch.rand(7)
+        found = [
+            LogZ(enumeration.log_sum(prior) + nats, 0.0 if side == "equal" else 0.1, side)  # pyright: ignore
+            for side, nats in self.sides.items()
+        ]
+        return ScaledPrior(prior, attrs.evolve(found[0], opposite=found[1] if len(found) > 1 else None))
+
+
+LOW, HIGH = "stochastic_lower", "stochastic_upper"
+
+
+@pytest.mark.parametrize(
+    ("sides", "refuted"),
+    [
+        ({LOW: -5.0}, None),
+        ({LOW: 5.0}, "above"),
+        ({HIGH: 5.0}, None),
+        ({HIGH: -5.0}, "below"),
+        ({"equal": 0.0}, None),
+        ({"equal": 5.0}, "above"),
+        ({"equal": -5.0}, "below"),
+        ({HIGH: 5.0, LOW: -5.0}, None),
+        ({HIGH: 5.0, LOW: 5.0}, "above"),
+        ({HIGH: -5.0, LOW: -5.0}, "below"),
+    ],
+)
+@pytest.mark.parametrize("of_joint", [False, True])
+def test_another_estimator_is_heard(prior: Table, data: Tensor, sides, refuted: str | None, of_joint: bool):
+    world = World.of_bits(prior=Table((2,)))
+    truth = enumeration.log_sum(world.p.prior if of_joint else prior)
+
+    def judge(**partitions: PartitionEstimator) -> Certificate:
+        torch.manual_seed(0)  # of the codes
+        if not of_joint:
+            return certify(prior, data, partitions=partitions, **QUICK)
+        return certify_joint(world.joint, world.xs, world.xs, num_particles=200, partitions=partitions, **QUICK)
+
+    alone, found = judge(), judge(mine=Shifted(sides))
+    rows = {evidence.errs: evidence for evidence in found.evidence if evidence.name == "log Z, mine"}
+    names = {LOW: "low", HIGH: "high", "equal": "exact"}
+    assert {errs: one.value for errs, one in rows.items()} == {
+        names[side]: pytest.approx(truth + nats) for side, nats in sides.items()
+    }
+    assert (found.log_z, found.log_z_low, found.log_z_high) == (alone.log_z, alone.log_z_low, alone.log_z_high)
+    assert alone.verdict == "certified"
+    if refuted is None:
+        assert found.verdict == "certified"
+        assert found.test_ll == alone.test_ll
+    else:
+        assert found.verdict == "refused"
+        assert found.test_ll is None
+        assert found.reasons[0].startswith(f"log Z, mine, is {refuted} ")
+        assert "annealing" in found.reasons[0]
+
+
+def test_an_estimator_with_nothing_to_say_is_sent_away(prior: Table, data: Tensor):
+    class Silent(PartitionEstimator):
+        def fit(self, prior: EnergyPrior) -> NormalizedPrior:
+            found = ScaledPrior(prior, LogZ(0.0))
+            found.log_z = None
+            return found
+
+    with pytest.raises(UsageError, match="mine gives no log Z to compare with"):
+        certify(prior, data, partitions={"mine": Silent()}, **QUICK)
+    world, x = dreams()
+    with pytest.raises(UsageError, match="normalized and has no log Z; leave mine out"):
+        certify_joint(world.joint, x, x, partitions={"mine": Silent()})

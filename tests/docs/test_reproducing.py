@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from unibound.settings import sources
+from unibound.settings.recipes import recipes
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,7 +50,7 @@ def test_page_is_made_from_the_ledger(ledger: ModuleType) -> None:
 def test_every_published_row_has_a_recipe(ledger: ModuleType) -> None:
     published = [one for one in ledger.read() if one["published"]]
     assert len(published) == 5
-    assert {one["recipe"] for one in published} <= sources.recipes().keys()
+    assert {one["recipe"] for one in published} <= recipes().keys()
     assert all(one["source"] for one in published)
 
 

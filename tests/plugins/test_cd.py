@@ -212,7 +212,7 @@ class Opaque(Table):
 
 
 def stage(estimator, epochs=1):
-    choice = Choice("estimator", "cd", estimator)
+    choice = Choice.of("estimator", estimator)
     return Stage(choice, epochs=epochs, optimizer=Optimizer(learning_rate=0.02))
 
 

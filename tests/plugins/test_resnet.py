@@ -154,7 +154,7 @@ def test_settings_out_of_range(settings):
 
 def test_a_resumed_training_ends_with_the_same_bits():
     x = images(24, (8, 8))
-    stage = Stage(estimator=Choice("estimator", "vimco", VIMCO(num_particles=3)), epochs=3)
+    stage = Stage(estimator=Choice.of("estimator", VIMCO(num_particles=3)), epochs=3)
 
     def start() -> Training:
         torch.manual_seed(0)

@@ -11,20 +11,24 @@ from rich.console import Console
 from rich.table import Table
 
 from unibound.cli.console import bar
+from unibound.cli.evaluate import partitions
 from unibound.errors import UniboundError, UsageError
 from unibound.evaluation.certify import Certificate, certify_joint
 from unibound.evaluation.certify import certify as certify_prior
 from unibound.evaluation.certify.rbm_file import read_data, read_rbm
 from unibound.runs.result import finite
 from unibound.runs.run import Run
+from unibound.settings.sources import Layer
 
 
 def certify(
     run: Path | None,
     rbm: Path | None,
     data: Path | None,
-    *,
+    partition: str | None,
+    flags: Layer,
     num_particles: int | None,
+    *,
     threads: int,
     as_json: bool,
     **options: Any,
@@ -39,9 +43,11 @@ def certify(
         raise UsageError("certify takes the folder of a run, or else both --rbm FILE and --data FILE")
     if threads < 1:
         raise UsageError(f"--threads must be at least 1, not {threads}")
+    opened = None if run is None else Run.open(run)
+    if partition is not None or flags.values:
+        options["partitions"] = partitions(partition or "", run, flags)
     with bar("annealing", None) as advance:
-        if run is not None:
-            opened = Run.open(run)
+        if opened is not None:
             torch.set_num_threads(threads)
             particles = opened.settings.num_particles if num_particles is None else num_particles
             options |= {"num_particles": particles, "on_progress": advance}

@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -14,8 +15,9 @@ from unibound.errors import UsageError
 from unibound.evaluation.conclusion import Evaluation
 from unibound.partition import LogZ, PartitionEstimator, Sandwich
 from unibound.runs.result import Result, finite, numbers
-from unibound.runs.run import Run
-from unibound.settings.convert import choice
+from unibound.runs.run import RESOLVED, Run
+from unibound.settings import sources
+from unibound.settings.sources import Layer
 
 
 def evaluate(
@@ -126,23 +128,15 @@ def warn(results: dict[str, Evaluation]) -> None:
             print(f"unibound: {result.conclusion}", file=sys.stderr)
 
 
-def partitions(run: Run, names: str | None, **overrides: Any) -> dict[str, PartitionEstimator]:
-    """Partition estimators by their names, with the settings of the run for its own, and what overrides them.
+def partitions(names: str, run: Path | None, flags: Layer) -> dict[str, PartitionEstimator]:
+    """Partition estimators by their names, with the settings of a run for its own, and those of flags over them.
 
     Raises:
-        UsageError: an unknown name, or a setting that none of them has.
+        UsageError: no name or an unknown one, a setting that none of them has, or a value that it cannot have.
     """
-    own = run.settings.partition
-    wanted = [own.name] if names is None else [name.strip() for name in names.split(",") if name.strip()]
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
     if not wanted:
-        raise UsageError("--partition names none; give one or several, as in ais,raise,bdmc")
-    chosen = {
-        name: own.settings if name == own.name else choice("partition_estimator", name).settings for name in wanted
-    }
-    for field, value in overrides.items():
-        having = [name for name, record in chosen.items() if hasattr(record, field)]
-        if value is not None and not having:
-            raise UsageError(f"{', '.join(chosen)} has no setting {field}; leave it out")
-        if value is not None:
-            chosen |= {name: attrs.evolve(chosen[name], **{field: value}) for name in having}
-    return chosen
+        raise UsageError("--partition names none; give one or several, as in ais,bdmc")
+    base = [] if run is None else [sources.read(run / RESOLVED)]
+    shared = sources.share("partition", wanted, [flags])
+    return {name: sources.resolve([*base, *layers]).partition.settings for name, layers in shared.items()}

@@ -1,11 +1,13 @@
 """Every setting as a flag: the command line as the strongest layer.
 
-Flags are sparse. The parser hands over only what a person typed, as text; `layers` reads it as the
+Flags are sparse. The parser hands over only what a person typed, as text; `sources` reads it as the
 field's type, so that a flag, a variable and a line of TOML are checked by the same code.
 """
 
+import functools
+import gc
 import inspect
-import sys
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
@@ -15,34 +17,78 @@ from docstring_parser import parse
 
 from unibound.registry import registries, settings_class
 from unibound.settings.convert import Flag
-from unibound.settings.records import Choice, Optimizer, Settings, Stage
+from unibound.settings.records import KINDS, Optimizer, Settings, Stage
 from unibound.settings.sources import Layer, nest
+
+# What torch has imported is here to stay; looking through it for garbage takes longer than most commands.
+gc.freeze()
 
 SETTINGS = Group("Settings", sort_key=1)
 OMITTED = ("stages", "optimizers")
 
 
-def accept_settings(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command one keyword parameter per setting; it receives the typed ones as `flags: Layer`.
+def accept(command: Callable[..., Any], parameters: list[inspect.Parameter]) -> Callable[..., Any]:
+    """The same command with a flag for each of these parameters, where it has **settings.
 
     A parameter of the command's own hides the setting of the same name.
     """
 
-    def command(**values: Any) -> Any:
-        own = {name: values.pop(name) for name in own_names if name in values}
-        typed: dict[str, Any] = {}
-        for name, value in values.items():
-            if value is not None:
-                nest(typed, name.split("__"), value)
-        return function(**own, flags=Layer(typed, spell))
+    @functools.wraps(command)
+    def accepting(*values: Any, **named: Any) -> Any:
+        return command(*values, **named)
 
-    own_parameters = [p for p in inspect.signature(function).parameters.values() if p.name != "flags"]
-    own_names = [parameter.name for parameter in own_parameters]
-    parameters = [*own_parameters, *(one for one in _parameters() if one.name not in own_names)]
-    command.__name__, command.__doc__ = function.__name__, function.__doc__
-    command.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
-    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return command
+    own = [one for one in inspect.signature(command).parameters.values() if one.kind is not one.VAR_KEYWORD]
+    hidden = {one.name for one in own}
+    every = [*own, *(one for one in parameters if one.name not in hidden)]
+    accepting.__signature__ = inspect.Signature(every)  # pyright: ignore[reportAttributeAccessIssue]
+    accepting.__annotations__ = {one.name: one.annotation for one in every}
+    return accepting
+
+
+def as_layer(settings: dict[str, Any]) -> Layer:
+    """What was typed of the settings that a command accepts."""
+    typed: dict[str, Any] = {}
+    for name, value in settings.items():
+        if value is not None:
+            nest(typed, name.split("__"), value)
+    return Layer(typed, spell)
+
+
+def flag_of(kind: str, setting: str) -> str:
+    """The flag of a setting of plugins of a kind."""
+    return spell(f"{next(field for field, chosen in KINDS.items() if chosen == kind)}.{setting}")
+
+
+def of_run(words: Sequence[str] | None) -> list[inspect.Parameter]:
+    """One parameter per setting of a run, and of every plugin it may choose.
+
+    Help shows the settings of the plugins that the words name, and of the default ones where they name none; without
+    words, of all.
+    """
+    parameters = []
+    for cls in (Settings, Stage):
+        texts = describe(cls)
+        for field in attrs.fields(cls):
+            if field.name in OMITTED:
+                continue
+            if "kind" in field.metadata:
+                kind, default = field.metadata["kind"], field.metadata["name"]
+                names = tuple(registries()[kind])
+                annotation = str if kind == "data_set" else Literal[names]
+                parameters.append(_parameter((field.name,), annotation, texts, default))
+                shown = names if words is None else _typed(field.name, words) or [default]
+                parameters += _of_plugins(field.name, kind, shown)
+            elif field.type is Optimizer:
+                parameters += _of_record(field.name, Optimizer, "Optimizer")
+            else:
+                parameters.append(_parameter((field.name,), field.type, texts, _shown(default_of(field))))
+    return parameters
+
+
+def of_partition(words: Sequence[str] | None) -> list[inspect.Parameter]:
+    """One parameter per setting of every partition estimator; help shows those of the ones named, or else all."""
+    kind = "partition_estimator"
+    return _of_plugins("partition", kind, _typed("partition", words or []) or list(registries()[kind]))
 
 
 def describe(cls: type) -> dict[str, str]:
@@ -55,54 +101,45 @@ def spell(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _parameters() -> list[inspect.Parameter]:
-    """One parameter per field of Settings and Stage, and per field of every plugin they may choose."""
-    parameters = []
-    for cls in (Settings, Stage):
-        texts = describe(cls)
-        for field in attrs.fields(cls):
-            if field.name in OMITTED:
-                continue
-            if "kind" in field.metadata:
-                kind, default = field.metadata["kind"], field.metadata["name"]
-                names = tuple(registries()[kind])
-                annotation = str if kind == "data_set" else Literal[names]
-                parameters.append(_parameter((field.name,), annotation, texts, default))
-                parameters += _plugin_parameters(field.name, kind, _typed(field.name) or default)
-            elif field.type is Optimizer:
-                parameters += _record_parameters(field.name, Optimizer, "Optimizer")
-            else:
-                parameters.append(_parameter((field.name,), field.type, texts, _default_of(field)))
-    return parameters
-
-
-def _plugin_parameters(name: str, kind: str, chosen: str | None) -> list[inspect.Parameter]:
-    """The settings of every plugin of a kind; help shows those of the chosen one.
+def _of_plugins(name: str, kind: str, chosen: Sequence[str]) -> list[inspect.Parameter]:
+    """The settings of every plugin of a kind; help shows those of the chosen ones.
 
     Plugins may share the name of a setting, and then share its flag.
     """
-    merged: dict[str, inspect.Parameter] = {}
-    for plugin in sorted(registries()[kind], key=lambda plugin: plugin != chosen):
-        cls = settings_class(registries()[kind][plugin])
-        for parameter in _record_parameters(name, cls, f"{name.capitalize()} {plugin}", plugin == chosen):
-            merged.setdefault(parameter.name, parameter)
-    return list(merged.values())
+    known = registries()[kind]
+    owners: dict[str, dict[str, attrs.Attribute]] = {}
+    for plugin in sorted(known, key=lambda plugin: plugin not in chosen):
+        for field in attrs.fields(settings_class(known[plugin])):
+            owners.setdefault(field.name, {})[plugin] = field
+    groups = {plugin: Group(f"{name.capitalize()} {plugin}", sort_key=2) for plugin in known}
+    texts = {plugin: describe(cls) for plugin, cls in known.items()}
+    parameters = []
+    for setting, fields in owners.items():
+        first = next(iter(fields))
+        own = [plugin for plugin in fields if plugin in chosen]
+        defaults = {plugin: _shown(default_of(fields[plugin])) for plugin in own or fields}
+        alike = len(set(defaults.values())) == 1
+        default = defaults[first] if alike else ", ".join(f"{plugin} {value}" for plugin, value in defaults.items())
+        group = tuple(groups[plugin] for plugin in own)
+        parameters.append(_parameter((name, setting), fields[first].type, texts[first], default, group, bool(own)))
+    return parameters
 
 
-def _typed(name: str) -> str | None:
-    """What was typed after --name, needed before parsing to know which settings help should show."""
-    for word, following in zip(sys.argv, [*sys.argv[1:], ""], strict=True):
+def _typed(name: str, words: Sequence[str]) -> list[str]:
+    """The names typed after --name, needed before parsing to know which settings help should show."""
+    found = ""
+    for word, following in itertools.pairwise([*words, ""]):
         if word == f"--{name}":
-            return following
-        if word.startswith(f"--{name}="):
-            return word.partition("=")[2]
-    return None
+            found = following
+        elif word.startswith(f"--{name}="):
+            found = word.partition("=")[2]
+    return [one.strip() for one in found.split(",") if one.strip()]
 
 
-def _record_parameters(prefix: str, cls: type, title: str, show: bool = True) -> list[inspect.Parameter]:
+def _of_record(prefix: str, cls: type, title: str) -> list[inspect.Parameter]:
     texts, group = describe(cls), Group(title, sort_key=2)
     return [
-        _parameter((prefix, field.name), field.type, texts, _default_of(field), group, show)
+        _parameter((prefix, field.name), field.type, texts, _shown(default_of(field)), (group,))
         for field in attrs.fields(cls)
     ]
 
@@ -111,8 +148,8 @@ def _parameter(
     path: tuple[str, ...],
     kind: Any,
     texts: dict[str, str],
-    default: Any,
-    group: Group = SETTINGS,
+    default: str | None,
+    group: tuple[Group, ...] = (SETTINGS,),
     show: bool = True,
 ) -> inspect.Parameter:
     parameter = Parameter(
@@ -123,7 +160,7 @@ def _parameter(
         converter=_as_typed,
         n_tokens=1,
         negative=(),
-        show_default=lambda _: _shown(default),
+        show_default=lambda _: str(default),
     )
     return inspect.Parameter(
         "__".join(path), inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, parameter]
@@ -134,14 +171,13 @@ def _as_typed(_type: Any, tokens: Sequence[Token]) -> Flag:
     return Flag(",".join(token.value for token in tokens))
 
 
-def _default_of(field: attrs.Attribute) -> Any:
+def default_of(field: attrs.Attribute) -> Any:
+    """The default of a field, made anew where it has to be; NOTHING where there is none."""
     default = field.default
     return default.factory() if isinstance(default, attrs.Factory) else default  # pyright: ignore
 
 
 def _shown(default: Any) -> str:
-    if isinstance(default, Choice):
-        return default.name
     if isinstance(default, tuple):
         return ",".join(map(str, default)) or "all"
     return str(default)

@@ -8,9 +8,7 @@ from typing import Annotated, Literal
 import attrs
 from cyclopts import Parameter
 
-from unibound.cli.flags import describe
 from unibound.errors import UsageError
-from unibound.registry import did_you_mean, registries, settings_class
 
 
 def list_plugins(
@@ -27,7 +25,7 @@ def list_plugins(
         json: print one JSON document.
     """
     if what == "recipes":
-        from unibound.settings.sources import recipes
+        from unibound.settings.recipes import recipes
 
         about = {name: path.read_text().partition("\n")[0].removeprefix("# ") for name, path in recipes().items()}
         print(*(f"{name}  {text}" for name, text in about.items()), sep="\n") if not json else _print_json(about)
@@ -38,14 +36,11 @@ def list_plugins(
         found = list(cells())
         _print_json([attrs.asdict(cell) for cell in found]) if json else show(found)
         return
+    from unibound.cli.catalog import entries
+
+    found = entries()
     if json:
-        _print_json(
-            [
-                {"kind": kind, "name": name, "about": _headline(cls), "from": registry.owner(name)}
-                for kind, registry in registries().items()
-                for name, cls in registry.items()
-            ]
-        )
+        _print_json([{"kind": one.kind, "name": one.name, "about": one.about, "from": one.owner} for one in found])
         return
     from rich.console import Console
     from rich.table import Table
@@ -53,9 +48,8 @@ def list_plugins(
     table = Table(box=None, pad_edge=False)
     for column in ("kind", "name", "", "from"):
         table.add_column(column, style="bold" if column == "name" else None)
-    for kind, registry in registries().items():
-        for name, cls in registry.items():
-            table.add_row(kind, name, _headline(cls), registry.owner(name))
+    for one in found:
+        table.add_row(one.kind, one.name, one.about, one.owner)
     Console().print(table)
 
 
@@ -97,6 +91,9 @@ def show(name: str) -> None:
     Args:
         name: a plugin's name, as `unibound list` prints it.
     """
+    from unibound.cli.flags import default_of, describe, flag_of
+    from unibound.registry import did_you_mean, registries, settings_class
+
     found = [(kind, registry[name]) for kind, registry in registries().items() if name in registry]
     if not found:
         known = [name for registry in registries().values() for name in registry]
@@ -106,10 +103,9 @@ def show(name: str) -> None:
         about, _, source = text.partition("\nSource:")
         print(f"{name} ({kind}, from {registries()[kind].owner(name)})\n")
         print(about.partition("\nArgs:")[0].strip() + "\n")
-        texts, fields = describe(cls), attrs.fields(settings_class(cls))
-        for field in fields:
-            flag = f"{'partition' if kind == 'partition_estimator' else kind}.{field.name}".replace("_", "-")
-            print(f"  --{flag} = {field.default}   {texts.get(field.name, '')}")
+        texts = describe(cls)
+        for field in attrs.fields(settings_class(cls)):
+            print(f"  {flag_of(kind, field.name)} = {default_of(field)}   {texts.get(field.name, '')}")
         if needs := getattr(cls, "needs", None):
             print(f"\nNeeds: {needs}")
         if source:
@@ -121,7 +117,3 @@ def _print_json(document: object) -> None:
     import json
 
     print(json.dumps(document))
-
-
-def _headline(cls: type) -> str:
-    return (inspect.getdoc(cls) or "").partition("\n")[0]

@@ -9,8 +9,8 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from string import Template
 
+from unibound.cli.catalog import entries
 from unibound.errors import UsageError
-from unibound.registry import registries
 
 SUFFIX = ".in"
 
@@ -52,7 +52,7 @@ def package_name(name: str) -> str:
         raise UsageError(f"{name!r} would make a package {package!r}, which Python cannot import; try 'ub-{name}'")
     if package in sys.stdlib_module_names or importlib.util.find_spec(package) is not None:
         raise UsageError(f"{name!r} would make a package {package!r}, and there is one already; try 'ub-{name}'")
-    taken = {plugin for registry in registries().values() for plugin in registry}
+    taken = {entry.name for entry in entries()}
     if clash := sorted(taken & {f"{package}_loo", f"{package}_mixture"}):
         raise UsageError(f"{name!r} would make a plugin {clash[0]!r}, and there is one already; choose another name")
     return package

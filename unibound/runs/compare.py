@@ -13,7 +13,8 @@ import torch
 
 from unibound.errors import UsageError
 from unibound.evaluation.diagnose import gradient_noise
-from unibound.registry import did_you_mean, registries, settings_class
+from unibound.record import settings_class
+from unibound.registry import registries
 from unibound.runs.files import write_text
 from unibound.runs.run import METRICS, RESOLVED, Run
 from unibound.settings import sources
@@ -56,27 +57,13 @@ def plan(estimators: Sequence[str], sizes: Sequence[int], seeds: int, found: lis
         UsageError: an estimator that does not exist or refuses what it is asked, a setting that none has.
     """
     known = registries()["estimator"]
-    own = [
-        {} if isinstance(layer.values.get("estimator"), str) else layer.values.get("estimator", {}) for layer in found
-    ]
-    shared = [Layer({k: v for k, v in layer.values.items() if k != "estimator"}, layer.spell) for layer in found]
-    fields = {name: {field.name for field in attrs.fields(settings_class(known[name]))} for name in estimators}
-    for layer, values in zip(found, own, strict=True):
-        for name in values.keys() - {"name"} - set().union(*fields.values()):
-            every = sorted(set().union(*fields.values()))
-            raise UsageError(
-                f"{layer.spell(f'estimator.{name}')}: no estimator compared has it; {did_you_mean(name, every)}"
-            )
     cells = []
-    for name in estimators:
-        has_size = "num_particles" in fields[name]
+    for name, layers in sources.share("estimator", estimators, found).items():
+        has_size = "num_particles" in attrs.fields_dict(settings_class(known[name]))
         for size, index in product(sizes if has_size and sizes else [None], range(seeds)):
-            chosen: list[Layer] = [Layer({"estimator": {"name": name}})]
-            for layer, values in zip(found, own, strict=True):
-                chosen.append(Layer({"estimator": {k: v for k, v in values.items() if k in fields[name]}}, layer.spell))
-            if size is not None:
-                chosen.append(Layer({"estimator": {"num_particles": size}}, lambda _: f"{name} with {size} particles"))  # noqa: B023 - read at once
-            settings = sources.resolve([*shared, *chosen])
+            sized = {} if size is None else {"estimator": {"num_particles": size}}
+            own = Layer(sized, lambda _: f"{name} with {size} particles")  # noqa: B023 - read at once
+            settings = sources.resolve([*layers, own])
             cells.append(Cell(name, size, attrs.evolve(settings, seed=settings.seed + index)))
     return cells
 

@@ -22,7 +22,7 @@ class Flag(str):
 
 def choice(kind: str, name: str) -> Choice:
     """A plugin with its default settings."""
-    return Choice(kind, name, settings_class(registries()[kind][name])())
+    return Choice.of(kind, name)
 
 
 def _scalar(
@@ -93,13 +93,13 @@ def _structure_choice(kind: str, default: str | None) -> Callable:
         if kind == "data_set" and is_path(chosen, registries()[kind]):
             # Absolute, so that the run can be repeated from another folder.
             chosen = str(Path(chosen).expanduser().absolute())
-            return Choice(kind, chosen, converter.structure({"path": chosen, **table}, File))
+            return Choice(kind, chosen, File, converter.structure({"path": chosen, **table}, File))
         try:
             cls = registries()[kind][chosen]
         except UsageError as error:
             error.add_note(AttributeValidationNote("", "name", str))
             raise ClassValidationError("", [error], Choice) from error  # pyright: ignore[reportCallIssue]
-        return Choice(kind, chosen, converter.structure(table, settings_class(cls)))
+        return Choice(kind, chosen, cls, converter.structure(table, settings_class(cls)))
 
     return structure
 

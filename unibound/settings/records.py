@@ -6,6 +6,7 @@ import attrs
 from attrs.validators import ge, gt, le
 
 from unibound.data.binarization import Binarization
+from unibound.errors import UsageError
 from unibound.record import Record, settings_class
 from unibound.registry import registries
 from unibound.settings import defaults
@@ -16,24 +17,40 @@ Schedule = Literal["constant", "cosine", "step"]
 
 @attrs.frozen
 class Choice:
-    """A plugin by name, with the record of its settings."""
+    """A plugin, with the record of its settings.
+
+    Args:
+        kind: of the plugin.
+        name: what files and tables call it; only one that is registered can be read back from a file.
+        cls: its class.
+        settings: the record of its settings, which is the plugin itself where plugins are records.
+    """
 
     kind: str
     name: str
+    cls: type
     settings: Any
 
-    @property
-    def cls(self) -> type:
-        """The class registered under the name."""
-        return registries()[self.kind][self.name]
+    @classmethod
+    def of(cls, kind: str, plugin: Any) -> "Choice":
+        """A plugin by its name or class, with its default settings, or a record as it is; registered or not.
+
+        Raises:
+            UsageError: an unknown name, or what is no plugin of this kind.
+        """
+        registry = registries()[kind]
+        plugin = registry[plugin] if isinstance(plugin, str) else plugin
+        found = plugin if isinstance(plugin, type) else type(plugin)
+        if not issubclass(found, registry.base):
+            raise UsageError(f"{found.__name__} is no {registry.label}; give a subclass of {registry.base.__name__}")
+        unregistered = f"{found.__module__}.{found.__qualname__}"  # not to be taken for another that is registered
+        name = next((name for name, known in registry.items() if known is found), unregistered)
+        return cls(kind, name, found, settings_class(found)() if plugin is found else plugin)
 
 
 def _default(kind: str, name: str) -> Any:
     """A field that chooses a plugin; its settings are the plugin's own defaults."""
-    return attrs.field(
-        factory=lambda: Choice(kind, name, settings_class(registries()[kind][name])()),
-        metadata={"kind": kind, "name": name},
-    )
+    return attrs.field(factory=lambda: Choice.of(kind, name), metadata={"kind": kind, "name": name})
 
 
 @attrs.frozen
@@ -121,3 +138,12 @@ class Settings(Record):
     device: str = "cpu"
     dtype: Literal["float32", "float64"] = "float32"
     mixed_precision: bool = False
+
+
+KINDS: dict[str, str] = {
+    field.name: field.metadata["kind"]
+    for cls in (Settings, Stage)
+    for field in attrs.fields(cls)
+    if "kind" in field.metadata
+}
+"""The kind of plugin that each field chooses, where it chooses one."""

@@ -3,7 +3,7 @@
 import os
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ from cattrs import ClassValidationError, IterableValidationError
 from cattrs.errors import AttributeValidationNote, ForbiddenExtraKeysError
 
 from unibound.errors import UsageError
-from unibound.record import SettingError
-from unibound.registry import did_you_mean
+from unibound.record import SettingError, settings_class
+from unibound.registry import did_you_mean, registries
 from unibound.settings.convert import Flag, converter
-from unibound.settings.records import Settings, Stage
+from unibound.settings.recipes import recipes
+from unibound.settings.records import KINDS, Settings, Stage
 
 
 @attrs.frozen
@@ -61,11 +62,6 @@ def resolve(layers: list[Layer]) -> Settings:
         raise UsageError(_explain(error, layers, tables)) from error
 
 
-def recipes() -> dict[str, Path]:
-    """The runs that ship with the package, as TOML files by name."""
-    return dict(sorted((path.stem, path) for path in (Path(__file__).parent / "recipes").glob("*.toml")))
-
-
 def read(path: Path) -> Layer:
     """Read a TOML file, or a recipe by its name, as a layer."""
     if not path.suffix and not path.exists():
@@ -96,6 +92,34 @@ def from_environment(prefix: str = "UNIBOUND_") -> Layer:
         if variable.startswith(prefix) and variable not in NO_SETTINGS:
             nest(values, variable.removeprefix(prefix).lower().split("__"), Flag(text))
     return Layer(values, lambda name: prefix + name.upper().replace(".", "__"))
+
+
+def share(field: str, names: Sequence[str], layers: list[Layer]) -> dict[str, list[Layer]]:
+    """The layers for each of several plugins that one field may choose: a setting goes to all that have it.
+
+    Raises:
+        UsageError: an unknown name, or a setting that none of them has.
+    """
+    registry = registries()[KINDS[field]]
+    known = {name: {one.name for one in attrs.fields(settings_class(registry[name]))} for name in names}
+    every = set().union(*known.values())
+    shared, own = [], []
+    for layer in layers:
+        shared.append(Layer({key: value for key, value in layer.values.items() if key != field}, layer.spell))
+        chosen = layer.values.get(field, {})
+        values = {} if isinstance(chosen, str) else {key: value for key, value in chosen.items() if key != "name"}
+        for stray in sorted(values.keys() - every):
+            where = layer.spell(f"{field}.{stray}")
+            raise UsageError(f"{where}: no setting of {', '.join(names)}; {did_you_mean(stray, list(every))}")
+        own.append(Layer(values, layer.spell))
+    return {
+        name: [
+            *shared,
+            Layer({field: {"name": name}}),
+            *(Layer({field: {k: v for k, v in one.values.items() if k in known[name]}}, one.spell) for one in own),
+        ]
+        for name in names
+    }
 
 
 def nest(values: dict[str, Any], path: list[str], value: Any) -> None:

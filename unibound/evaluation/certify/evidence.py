@@ -1,18 +1,19 @@
 """What the evidence for a certificate is worth: two sides of log Z, objections to them, and the likely cause."""
 
+import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 import torch
 from torch import Tensor
 
-from unibound.claim import Side
+from unibound.claim import Interval, Side
 from unibound.energy import EnergyPrior
 from unibound.errors import UsageError
 from unibound.evaluation.certify import checks
 from unibound.partition import annealing, schedules
-from unibound.partition.log_z import LEAST_ESS, Sandwich
+from unibound.partition.log_z import LEAST_ESS, PartitionEstimator, Sandwich
 from unibound.partition.schedules import Schedule
 
 SURE = math.log(20)
@@ -100,6 +101,40 @@ def log_z_evidence(both: Sandwich) -> tuple[Evidence, ...]:
     note = f"{upper.ess:.0f} of {upper.num_chains} chains carry it; {note}"
     rows.append(Evidence("reverse AIS", upper.value, upper.stderr, "log Z", upper.side, not upper.heuristic, note))
     return tuple(rows)
+
+
+def witnesses(prior: EnergyPrior, partitions: Mapping[str, PartitionEstimator]) -> dict[Evidence, Interval]:
+    """What other estimators say of log Z: each side, and the 95% interval around it alone.
+
+    The random numbers that follow are the same as without them.
+
+    Raises:
+        UsageError: an estimator that cannot work for this prior, or gives no log Z.
+    """
+    found = {}
+    with torch.random.fork_rng():
+        for name, estimator in partitions.items():
+            log_z = estimator.fit(copy.deepcopy(prior)).log_z
+            if log_z is None:
+                raise UsageError(f"{name} gives no log Z to compare with; leave it out of the certificate")
+            for one in log_z.estimates:
+                note = "" if one.ess is None else f"{one.ess:.0f} of {one.num_chains} chains carry it"
+                row = Evidence(f"log Z, {name}", one.value, one.stderr, "log Z", one.side, not one.heuristic, note)
+                found[row] = one.interval
+    return found
+
+
+def contradictions(found: Mapping[Evidence, Interval], both: Sandwich) -> tuple[str, ...]:
+    """Which witnesses put log Z beyond the interval that forward and reverse annealing give; nothing if none does."""
+    low, high = both.interval.low or 0.0, both.interval.high or 0.0
+    cause = "likely cause: chains that miss a mode of the model, or an estimator that errs on the other side"
+    reasons = []
+    for row, own in found.items():
+        if row.side in (Side.LOWER, Side.EQUAL) and own.low is not None and own.low > high:
+            reasons.append(f"{row.name}, is above {own.low:.2f} with 95% confidence, and annealing below {high:.2f}")
+        if row.side in (Side.UPPER, Side.EQUAL) and own.high is not None and own.high < low:
+            reasons.append(f"{row.name}, is below {own.high:.2f} with 95% confidence, and annealing above {low:.2f}")
+    return (*reasons, cause) if reasons else ()
 
 
 def assumptions(log_z: Sandwich) -> tuple[str, ...]:

@@ -3,7 +3,8 @@
 import copy
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import attrs
 import torch
@@ -12,23 +13,26 @@ from torch import Tensor
 from unibound.claim import NORMAL_95, Interval, Side
 from unibound.data.splits import spread
 from unibound.distributions import PointMass
+from unibound.errors import UsageError
 from unibound.evaluation.certify import checks
 from unibound.evaluation.certify.evidence import (
     Evidence,
     assumptions,
     below_base_rate,
+    contradictions,
     csl_note,
     fit_base,
     log_z_evidence,
     objections,
     schedule_of,
+    witnesses,
 )
 from unibound.evaluation.certify.prior import Base, Certificate, certify, refused, require_sane
 from unibound.evaluation.conclusion import MAX_GAP, Evaluation
 from unibound.evaluation.evaluate import draw_codes, evaluate
 from unibound.joint import JointBound
 from unibound.partition import annealing
-from unibound.partition.log_z import TOLERANCE, LogZ, Sandwich, ScaledPrior, require_energy_prior
+from unibound.partition.log_z import TOLERANCE, LogZ, PartitionEstimator, Sandwich, ScaledPrior, require_energy_prior
 
 
 @torch.no_grad()
@@ -45,6 +49,7 @@ def certify_joint(
     num_steps: int = 500,
     raise_cases: int = 100,
     raise_chains: int = 1,
+    partitions: Mapping[str, PartitionEstimator] = MappingProxyType({}),
     seed: int = 0,
     on_progress: Callable[[int], object] = lambda done: None,
 ) -> Certificate:
@@ -70,7 +75,7 @@ def certify_joint(
         return certify(
             unnormalized, test, train=train, num_chains=num_chains, temperatures=temperatures, base=base,
             tolerance=tolerance, num_steps=num_steps, raise_cases=raise_cases, raise_chains=raise_chains,
-            seed=seed, on_progress=on_progress,
+            partitions=partitions, seed=seed, on_progress=on_progress,
         )  # fmt: skip
     with torch.random.fork_rng(), joint.evaluating():
         torch.manual_seed(seed)
@@ -80,6 +85,8 @@ def certify_joint(
             value = log_base.mean().item()
             evidence = (Evidence("base rates", value, None, "log p of independent pixels", Side.EQUAL, True),)
         if unnormalized is None:
+            if partitions:
+                raise UsageError(f"the prior is normalized and has no log Z; leave {', '.join(partitions)} out")
             result = evaluate(joint, test, num_particles=num_particles)
             certificate = _conclude(result, LogZ(0.0), evidence, ("log Z is 0: the prior is normalized",))
         else:
@@ -87,10 +94,11 @@ def certify_joint(
             prior = copy.deepcopy(require_energy_prior("certify", unnormalized)).eval()
             fit_base(prior, codes, base)
             path = schedule_of(temperatures, prior)
+            heard = witnesses(prior, partitions)
             both, end = annealing.sandwich(prior, path, num_chains, num_steps, codes, on_progress)
             both = attrs.evolve(both, tolerance=tolerance)
-            evidence = (*log_z_evidence(both), *evidence)
-            if reasons := objections(prior, both, path, num_chains, base):
+            evidence = (*log_z_evidence(both), *heard, *evidence)
+            if reasons := objections(prior, both, path, num_chains, base) or contradictions(heard, both):
                 return attrs.evolve(refused(reasons, both, evidence), num_data=len(test))
             middle = ScaledPrior(prior, attrs.evolve(both.upper, value=both.middle))
             result = evaluate(joint, test, num_particles=num_particles, normalized=middle)

@@ -3,7 +3,8 @@
 import copy
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Literal
 
 import attrs
@@ -20,14 +21,16 @@ from unibound.evaluation.certify.evidence import (
     Evidence,
     assumptions,
     below_base_rate,
+    contradictions,
     csl_note,
     fit_base,
     log_z_evidence,
     objections,
     schedule_of,
+    witnesses,
 )
 from unibound.partition import annealing
-from unibound.partition.log_z import TOLERANCE, Sandwich, require_energy_prior
+from unibound.partition.log_z import TOLERANCE, PartitionEstimator, Sandwich, require_energy_prior
 from unibound.prior import Prior
 
 Base = Literal["data", "uniform"]
@@ -95,6 +98,7 @@ def certify(
     num_steps: int = 500,
     raise_cases: int = 100,
     raise_chains: int = 1,
+    partitions: Mapping[str, PartitionEstimator] = MappingProxyType({}),
     image: tuple[int, ...] | None = None,
     seed: int = 0,
     on_progress: Callable[[int], object] = lambda done: None,
@@ -116,11 +120,13 @@ def certify(
         num_steps: Gibbs steps before the reverse chains, where draws of the model cannot be exact.
         raise_cases: how many data are annealed in reverse.
         raise_chains: chains for each of these.
+        partitions: other estimators of log Z, by name; one that contradicts the interval for log Z refuses it.
         image: shape of one image, for the check of its orientation; that of the data by default.
         seed: of every random number; the global generator is left as it was.
         on_progress: called with the number of chain-steps done.
     Raises:
-        UsageError: no data or chains, data that do not fit or that the model is not over, weights that are not finite.
+        UsageError: no data or chains, data that do not fit or that the model is not over, weights that are not finite,
+            or a partition estimator that gives no log Z here.
     """
     start = time.perf_counter()
     require_sane(tolerance, num_steps, raise_cases, raise_chains)
@@ -132,7 +138,7 @@ def certify(
         torch.manual_seed(seed)
         certificate = _certify(
             prior, test, train, shape, num_chains, temperatures, base, tolerance, num_steps, raise_cases,
-            raise_chains, on_progress,
+            raise_chains, partitions, on_progress,
         )  # fmt: skip
     return attrs.evolve(certificate, num_data=len(test), seconds=time.perf_counter() - start)
 
@@ -149,6 +155,7 @@ def _certify(
     num_steps: int,
     raise_cases: int,
     raise_chains: int,
+    partitions: Mapping[str, PartitionEstimator],
     on_progress: Callable[[int], object],
 ) -> Certificate:
     bits = support.same(prior.support, support.boolean)
@@ -156,10 +163,11 @@ def _certify(
         return Certificate("refused", (f"likely cause: {misread}",))
     fit_base(prior, train, base)
     path = schedule_of(temperatures, prior)
+    heard = witnesses(prior, partitions)
     both, end = annealing.sandwich(prior, path, num_chains, num_steps, train, on_progress)
     both = attrs.evolve(both, tolerance=tolerance)
-    evidence = log_z_evidence(both)
-    if reasons := objections(prior, both, path, num_chains, base):
+    evidence = (*log_z_evidence(both), *heard)
+    if reasons := objections(prior, both, path, num_chains, base) or contradictions(heard, both):
         return refused(reasons, both, evidence)
     log_f = -checks.free_energies(copy.deepcopy(prior).double(), test)  # [N]
     log_p = log_f - both.middle

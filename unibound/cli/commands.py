@@ -1,0 +1,223 @@
+"""The commands: what each is told, and what it says of itself. What they do is imported once they are called."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+import unibound
+from unibound.errors import UsageError
+
+
+def run(
+    *,
+    config: Path | None = None,
+    run_dir: Path | None = None,
+    resume: Path | None = None,
+    json: Annotated[bool, Parameter(negative=())] = False,
+    tensorboard: Annotated[bool, Parameter(negative=())] = False,
+    **settings: Any,
+) -> None:
+    """Train a model, evaluate it, and say which side its number errs on.
+
+    Args:
+        config: a TOML file of settings, or a recipe by name; flags override variables, as UNIBOUND_EPOCHS or
+            UNIBOUND_ESTIMATOR__NUM_PARTICLES, and variables the file.
+        run_dir: folder of the run; by default a new one under runs/.
+        resume: folder of a run to go on with; it keeps its settings.
+        json: print one JSON document on stdout, and everything else on stderr.
+        tensorboard: mirror the metrics into the run's folder, for TensorBoard.
+    """
+    from unibound.cli import console, mirror
+    from unibound.cli.flags import as_layer
+    from unibound.settings import sources
+
+    flags = as_layer(settings)
+    if tensorboard:
+        mirror.require()
+    if resume is not None:
+        if flags.values or config or run_dir:
+            raise UsageError(f"--resume goes on with the settings of {resume}; leave the other options out")
+        console.train(unibound.Run.open(resume, weights=False), resume=True, as_json=json, tensorboard=tensorboard)
+        return
+    found = [sources.read(config)] if config is not None else []
+    resolved = sources.resolve([*found, sources.from_environment(), flags])
+    path = run_dir or console.new_folder(resolved)
+    console.train(unibound.Run.create(path, resolved), resume=False, as_json=json, tensorboard=tensorboard)
+
+
+def evaluate(
+    run: Path,
+    *,
+    num_particles: int | None = None,
+    partition: str | None = None,
+    split: str = "test",
+    max_memory: str = "1GiB",
+    json: Annotated[bool, Parameter(negative=())] = False,
+    **settings: Any,
+) -> None:
+    """Evaluate a trained run again, with more particles or other estimates of log Z, and say what they allow.
+
+    A setting of partition estimators, as --partition.num-chains, is one of each that is named and has it.
+
+    Args:
+        run: folder of the run.
+        num_particles: particles K per datum; as in the run by default.
+        partition: how log Z is found, one or several: ais,raise,bdmc; as in the run by default.
+        split: train, valid or test.
+        max_memory: of the particles held at once, in bytes or as 500MB or 2GB.
+        json: print one JSON document on stdout, and everything else on stderr.
+    """
+    from unibound.cli import console
+    from unibound.cli import evaluate as command
+    from unibound.cli.flags import as_layer
+    from unibound.evaluation.memory import parse_bytes
+
+    if num_particles is not None and num_particles < 1:
+        raise UsageError(f"--num-particles must be at least 1, not {num_particles}")
+    console.require_split(split)
+    memory, opened = parse_bytes(max_memory), unibound.Run.open(run)
+    names = opened.settings.partition.name if partition is None else partition
+    chosen = command.partitions(names, run, as_layer(settings))
+    command.evaluate(opened, split, num_particles, chosen, memory, as_json=json)
+
+
+def certify(
+    run: Path | None = None,
+    *,
+    rbm: Path | None = None,
+    data: Path | None = None,
+    num_chains: int = 100,
+    temperatures: str = "piecewise",
+    base: str = "data",
+    tolerance: float = 1.0,
+    num_particles: int | None = None,
+    raise_cases: int = 100,
+    raise_chains: int = 1,
+    partition: str | None = None,
+    seed: int = 0,
+    threads: int = 1,
+    json: Annotated[bool, Parameter(negative=())] = False,
+    **settings: Any,
+) -> None:
+    """Give an interval for log Z and one for the test log-likelihood, or refuse with exit code 1 and say why.
+
+    Forward annealing errs low on log Z and reverse annealing high; where they disagree, or rest on a few chains,
+    or the data are not those of the model, there is no likelihood to be had. Partition estimators that are named
+    bear witness too: one that contradicts the interval for log Z refuses it.
+
+    Args:
+        run: folder of a trained run; or name --rbm and --data instead.
+        rbm: an .npz file with W [visible, hidden], vbias and hbias.
+        data: an .npz file with bits, test [N, pixels...] and optionally train.
+        num_chains: annealing chains in each direction.
+        temperatures: a number of even ones, or a schedule: linear, piecewise, sigmoid, adaptive.
+        base: where annealing begins: at the data's base rates, or uniform.
+        tolerance: nats by which the two directions may disagree.
+        num_particles: particles per datum, for a run; as in the run by default.
+        raise_cases: test data that are annealed in reverse as a check.
+        raise_chains: chains for each of them.
+        partition: other estimates of log Z to compare with, one or several: ais,exact; none by default.
+        seed: of every random number.
+        threads: CPU threads.
+        json: print one JSON document on stdout, and everything else on stderr.
+    """
+    from unibound.cli import certify as command
+    from unibound.cli.flags import as_layer
+
+    options = {
+        "num_chains": num_chains, "temperatures": temperatures, "base": base, "tolerance": tolerance,
+        "raise_cases": raise_cases, "raise_chains": raise_chains, "seed": seed,
+    }  # fmt: skip
+    flags = as_layer(settings)
+    command.certify(run, rbm, data, partition, flags, num_particles, threads=threads, as_json=json, **options)
+
+
+def diagnose(
+    run: Path,
+    *,
+    num_particles: int = 500,
+    count: int = 200,
+    split: str = "test",
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> None:
+    """Look into a trained run: weights and their tails, what the bound lacks, active units, noise of gradients.
+
+    Args:
+        run: folder of the run.
+        num_particles: particles K per datum.
+        count: data to look at.
+        split: train, valid or test.
+        json: print one JSON document on stdout, and everything else on stderr.
+    """
+    from unibound.cli import diagnose as command
+
+    command.diagnose(unibound.Run.open(run), split, num_particles, count, as_json=json)
+
+
+def sample(run: Path, *, count: int = 100, out: Path | None = None) -> None:
+    """Draw from a trained run: a picture of the means of p(x | tau), tau from the prior.
+
+    Args:
+        run: folder of the run.
+        count: how many.
+        out: PNG file to write; samples.png in the run's folder by default.
+    """
+    if count < 1:
+        raise UsageError(f"--count must be at least 1, not {count}")
+    from unibound.runs import pictures
+    from unibound.runs.files import require_file
+
+    opened = unibound.Run.open(run)
+    path = out or run / "samples.png"
+    require_file("--out", path, "a PNG file")
+    pictures.save_grid(path, pictures.samples(opened.joint, count))
+    print(path)
+
+
+def report(run: Path, *, output: Path | None = None) -> None:
+    """Write one page about a run, finished or not: its verdict, curves, pictures and settings.
+
+    Args:
+        run: folder of the run.
+        output: HTML file to write; page.html in the run's folder by default.
+    """
+    from unibound.report import page
+
+    print(page.write(run, output))
+
+
+def compare(
+    *,
+    estimators: str,
+    num_particles: str = "",
+    seeds: int = 3,
+    evaluation_particles: int | None = None,
+    config: Path | None = None,
+    out: Path | None = None,
+    json: Annotated[bool, Parameter(negative=())] = False,
+    **settings: Any,
+) -> None:
+    """Train estimators on the same data and seeds, and set bound, NLL, time, gradient noise and bias side by side.
+
+    A run that is finished is not repeated, so the same command goes on where it was interrupted.
+
+    Args:
+        estimators: names, such as vimco,rws,nvil.
+        num_particles: particles per datum in training, such as 2,5,20, for each estimator that has them.
+        seeds: how many seeds, from --seed on.
+        evaluation_particles: particles per datum of the evaluation.
+        config: a TOML file of settings for all; flags override variables, variables the file.
+        out: folder of the comparison; by default one under runs/, the same for the same settings.
+        json: print one JSON document on stdout, and everything else on stderr.
+    """
+    from unibound.cli import compare as command
+    from unibound.cli.flags import as_layer
+    from unibound.settings import sources
+
+    flags = as_layer(settings)
+    found = [sources.read(config)] if config is not None else []
+    if evaluation_particles is not None:
+        flags.values["num_particles"] = evaluation_particles
+    found += [sources.from_environment(), flags]
+    command.compare(estimators, num_particles, seeds, found, out, as_json=json)
