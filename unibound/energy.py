@@ -31,6 +31,11 @@ class _NoNegativePhase(torch.autograd.Function):
         raise UsageError(ctx.reason)
 
 
+def _forget(prior: "EnergyPrior", _keys: object) -> None:
+    """Chains that were loaded are whatever they were saved as: the next step moves them before they are read."""
+    prior.advanced = False
+
+
 @attrs.frozen(eq=False)
 class Enumeration:
     """States whose weights sum to a partition function: Z = sum over states of exp(log_f(state)).
@@ -96,6 +101,7 @@ class EnergyPrior(Prior):
         self.register_buffer("replicas", chains.expand(len(betas) - 1, *chains.shape).clone())
         self.steps, self.betas = steps, tuple(betas)
         self.advanced = False
+        self.register_load_state_dict_post_hook(_forget)
 
     @property
     def log_z(self) -> None:

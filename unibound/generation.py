@@ -97,7 +97,8 @@ class Directed(Generation):
         return self.generator(tau)
 
     def log_joint(self, x: Tensor, tau: Tensor) -> Tensor:
-        return self.prior.log_prob(tau) + _log_prob(self.generator(tau), x, "p(x | tau)")
+        lead = tau.shape[: tau.dim() - len(self.prior.event_shape)]
+        return _of_each(self.prior, tau, lead) + _log_prob(self.generator(tau), x, lead, "p(x | tau)")
 
     def dream(self, count: int, *, persistent: bool = False) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
@@ -154,13 +155,13 @@ class Layered(Generation):
         return self.generators[0](tau[..., : self.sizes[0]])
 
     def log_terms(self, x: Tensor, tau: Tensor) -> Tensor:
-        pieces = tau.split(self.sizes, -1)
+        pieces, lead = tau.split(self.sizes, -1), tau.shape[:-1]
         below = zip(self.generators, (x, *pieces[:-1]), pieces, strict=True)
         terms = [
-            _log_prob(generator(piece), value, f"p(tau_{layer} | tau_{layer + 1})" if layer else "p(x | tau_1)")
+            _log_prob(generator(piece), value, lead, f"p(tau_{layer} | tau_{layer + 1})" if layer else "p(x | tau_1)")
             for layer, (generator, value, piece) in enumerate(below)
         ]
-        return torch.stack(torch.broadcast_tensors(*terms, self.prior.log_prob(pieces[-1])))
+        return torch.stack(torch.broadcast_tensors(*terms, _of_each(self.prior, pieces[-1], lead)))
 
     def log_joint(self, x: Tensor, tau: Tensor) -> Tensor:
         return self.log_terms(x, tau).sum(0)
@@ -187,7 +188,27 @@ class Layered(Generation):
         self.prior.bind(q, x)
 
 
-def _log_prob(conditional: Distribution, value: Tensor, name: str) -> Tensor:
-    """log-probability of a value that a conditional is indeed over; what is no value of it has no log-probability."""
+def _of_each(prior: Prior, tau: Tensor, lead: torch.Size) -> Tensor:
+    """log p*(tau), one number for each latent."""
+    log_p = prior.log_prob(tau)
+    if log_p.shape != lead:
+        raise UsageError(
+            f"log p(tau) of latents {list(lead)}, each {list(prior.event_shape)}, has shape {list(log_p.shape)}, not "
+            f"{list(lead)}: let log_prob of {type(prior).__name__} sum over the dimensions of one latent, and no others"
+        )
+    return log_p
+
+
+def _log_prob(conditional: Distribution, value: Tensor, lead: torch.Size, name: str) -> Tensor:
+    """log-probability of a value that a conditional is indeed over; what is no value of it has no log-probability.
+
+    A batch of another shape than that of the latents would broadcast, and sum over too little or too much.
+    """
+    if conditional.batch_shape != lead:
+        raise UsageError(
+            f"{name} of latents {list(lead)} has events of shape {list(conditional.event_shape)} in a batch of "
+            f"{list(conditional.batch_shape)}, not {list(lead)}: wrap its distribution in Independent(..., n), with n "
+            "the dimensions of one event"
+        )
     support.require(support.of(conditional), value, name)
     return conditional.log_prob(value)

@@ -123,6 +123,11 @@ class JointBound(nn.Module):
                 conditional = self.p.conditional(tau)
             except UsageError:  # then log_joint alone knows what x may be
                 return
+            if conditional.event_shape != x.shape[1:]:
+                raise UsageError(
+                    f"p(x | tau) has events of shape {list(conditional.event_shape)}, but a datum has "
+                    f"{list(x.shape[1:])}; give the data the shape that the model was built for"
+                )
             for batch in x.split(10_000):
                 support.require(support.of(conditional), batch.cpu(), "p(x | tau)")
 
