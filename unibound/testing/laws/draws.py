@@ -8,7 +8,8 @@ from torch import Tensor
 from unibound.testing.verdict import FALSE_ALARM, demand, in_words
 
 NUM_DRAWS = 4000
-STEP = 0.1  # of the parameters, as a whole
+STEP = 0.1
+"""Of the parameters as a whole, or less: nats by which log-probabilities may change, so that no few draws decide."""
 
 
 def follow_log_prob(log_prob: Callable[[Tensor], Tensor], parameters: Tensor, what: str) -> str:
@@ -26,7 +27,9 @@ def follow_log_prob(log_prob: Callable[[Tensor], Tensor], parameters: Tensor, wh
     off = {"mean": 0.0, "spread": 0.0, "pairs": 0.0}
     for direction in torch.nn.functional.normalize(torch.randn(3, len(parameters), dtype=parameters.dtype)):
         log_q = log_prob(parameters)
-        up, down = ((log_prob(parameters + sign * STEP * direction) - log_q).expm1() for sign in (1, -1))  # [N, B]
+        change = (log_prob(parameters + STEP * direction) - log_q).std(0).max().item()
+        step = STEP * min(1.0, STEP / change) if change > 0 else STEP
+        up, down = ((log_prob(parameters + sign * step * direction) - log_q).expm1() for sign in (1, -1))  # [N, B]
         odd, even = up - down, up + down
         for name, values in {"mean": odd, "spread": even, "pairs": odd[0::2] * odd[1::2]}.items():
             errors = values.std(0) / len(values) ** 0.5
