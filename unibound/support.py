@@ -86,6 +86,8 @@ def same(one: Constraint | None, other: Constraint | None) -> bool:
     listed, others = values(one), values(other)
     if listed is not None or others is not None:
         return listed == others
+    if one is None or other is None:
+        return one is other
     return type(one) is type(other) and vars(one) == vars(other)
 
 

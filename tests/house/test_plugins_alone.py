@@ -1,5 +1,6 @@
 """Any plugin can be deleted: what does not need it goes on without, and says so where it does need it."""
 
+import ast
 import sys
 from collections.abc import Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
@@ -9,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unibound import Run, registries, registry
+from unibound import Run, UsageError, registries, registry
 from unibound.cli import main
 from unibound.hookspecs import GROUP
+from unibound.runs.run import read_settings
 from unibound.settings import sources
 
 ROOT = Path(__file__).parents[2]
@@ -83,11 +85,16 @@ def names(values: Any) -> Iterator[str]:
         yield value["name"] if isinstance(value, Mapping) else value
 
 
-def run(path: Path, data: Path, values: dict[str, Any]) -> float:
+def run(path: Path, data: Path, values: dict[str, Any]) -> Run:
     settings = sources.resolve([sources.Layer({"data": str(data), **TINY, **values})])
     made = Run.create(path, settings)
     list(made.train())
-    return made.finish().nll
+    return made
+
+
+def without(gone: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """The runs that name nothing of what is gone."""
+    return {name: values for name, values in RUNS.items() if not any(word in gone for word in names(values))}
 
 
 @pytest.mark.parametrize("point", OWN, ids=lambda point: point.name)
@@ -98,17 +105,76 @@ def test_what_does_not_need_a_plugin_goes_on_without(
     hidden(point)
     for name, kind in gone.items():
         assert name not in registries()[kind]
-    left = {name: values for name, values in RUNS.items() if not any(word in gone for word in names(values))}
-    assert left
-    for name, values in left.items():
-        assert np.isfinite(run(tmp_path / name, data, values))
+    values = next(iter(without(gone).values()))
+    assert np.isfinite(run(tmp_path / "run", data, values).evaluate("test").nll)
     with pytest.raises(SystemExit) as end:
         main(["list"])
-    assert end.value.code in (0, None)
+    assert not end.value.code
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", OWN, ids=lambda point: point.name)
+def test_every_run_that_does_not_need_a_plugin_ends(point: EntryPoint, hidden: Any, tmp_path: Path, data: Path) -> None:
+    gone = registered(point)
+    hidden(point)
+    for name, values in without(gone).items():
+        assert np.isfinite(run(tmp_path / name, data, values).finish().nll)
 
 
 def test_a_run_needs_no_more_than_it_names(hidden: Any, tmp_path: Path, data: Path) -> None:
     values = RUNS["bits"]
     hidden(*(point for point in OWN if not any(name in names(values) for name in registered(point))))
-    assert np.isfinite(run(tmp_path / "run", data, values))
+    made = run(tmp_path / "run", data, values)
+    assert np.isfinite(made.finish().nll)
+    assert read_settings(made.path) == made.settings
+
+
+def test_what_needs_it_says_so(hidden: Any, tmp_path: Path, data: Path) -> None:
+    hidden(*(point for point in OWN if registered(point).keys() & {"ais", "gaussian"}))
+    energy = {name: value for name, value in RUNS["energy"].items() if name != "partition"}
+    with pytest.raises(UsageError, match=r"^unknown partition estimator 'ais'; "):
+        run(tmp_path / "energy", data, energy)
+    with pytest.raises(UsageError, match=r"prior: unknown prior 'gaussian'; there are: "):
+        run(tmp_path / "reals", data, RUNS["reals"])
+
+
+NAMES = {name for known in registries().values() for name in known}
+CORE = ROOT / "unibound"
+DEFAULTS = CORE / "settings" / "defaults.py"
+
+
+def looked_up(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Line and name of every plugin that is looked up, chosen or compared with by a string that stands there."""
+    for node in ast.walk(tree):
+        found: list[ast.expr] = []
+        if isinstance(node, ast.Subscript) and "registries(" in ast.unparse(node.value):
+            found = [node.slice]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).lower().endswith("choice"):
+            found = [*node.args, *(keyword.value for keyword in node.keywords)]
+        elif isinstance(node, ast.Compare) and any(isinstance(op, ast.Eq | ast.NotEq | ast.In) for op in node.ops):
+            found = [one for side in (node.left, *node.comparators) for one in ast.walk(side)]
+        for one in found:
+            if isinstance(one, ast.Constant) and one.value in NAMES:
+                yield one.lineno, str(one.value)
+
+
+@pytest.mark.parametrize("path", sorted(CORE.rglob("*.py")), ids=lambda path: str(path.relative_to(CORE)))
+def test_the_core_looks_up_no_plugin_by_name(path: Path) -> None:
+    if path != DEFAULTS:
+        found = [f"{path.relative_to(ROOT)}:{line}: {name!r}" for line, name in looked_up(ast.parse(path.read_text()))]
+        assert not found, f"{found}; defaults stand in settings/defaults.py"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'registries()["prior"]["rbm"]',
+        'choice("prior", name="rbm")',
+        'name == "rbm"',
+        'name in ("mlp", "x")',
+        '"ais" != n',
+    ],
+)
+def test_a_name_would_be_seen(text: str) -> None:
+    assert list(looked_up(ast.parse(text)))

@@ -223,6 +223,8 @@ class Run:
 
     def normalize(self, partition: PartitionEstimator | None = None) -> NormalizedPrior | None:
         """What normalizes p, by default found as the settings say; None if p is normalized already."""
+        if self.joint.p.unnormalized is None:
+            return None
         with torch.random.fork_rng():
             torch.manual_seed(self.settings.seed)
             return normalize(self.joint, partition or self.settings.partition.settings, self.split("train"))

@@ -13,7 +13,7 @@ from cattrs.gen import make_dict_structure_fn, override
 from unibound.data.files import File, is_path
 from unibound.errors import UsageError
 from unibound.registry import did_you_mean, registries, settings_class
-from unibound.settings.records import Choice, Optimizer, Settings, Stage
+from unibound.settings.records import Choice, Missing, Optimizer, Settings, Stage
 
 
 class Flag(str):
@@ -94,6 +94,8 @@ def _structure_choice(kind: str, default: str | None) -> Callable:
             # Absolute, so that the run can be repeated from another folder.
             chosen = str(Path(chosen).expanduser().absolute())
             return Choice(kind, chosen, File, converter.structure({"path": chosen, **table}, File))
+        if chosen == default and not table and chosen not in registries()[kind]:
+            return Missing(kind, chosen)
         try:
             cls = registries()[kind][chosen]
         except UsageError as error:
@@ -124,6 +126,7 @@ def _make_converter() -> Converter:
         lambda kind: get_origin(kind) is tuple, lambda value: [converter.unstructure(item) for item in value]
     )
     converter.register_unstructure_hook(Choice, _unstructure_choice)
+    converter.register_unstructure_hook(Missing, lambda missing: {"name": missing.name})
     for cls in (Optimizer, Stage, Settings):
         choices = {
             field.name: override(struct_hook=_structure_choice(field.metadata["kind"], field.metadata["name"]))

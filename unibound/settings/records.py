@@ -48,9 +48,32 @@ class Choice:
         return cls(kind, name, found, settings_class(found)() if plugin is found else plugin)
 
 
+@attrs.frozen
+class Missing:
+    """A plugin that stands where none is named, but is not installed: it is missed only when it is asked for."""
+
+    kind: str
+    name: str
+
+    @property
+    def cls(self) -> type:
+        """Its class: a UsageError."""
+        return registries()[self.kind][self.name]
+
+    @property
+    def settings(self) -> Any:
+        """The record of its settings: a UsageError."""
+        return settings_class(self.cls)()
+
+
+def standing(kind: str, name: str) -> Choice | Missing:
+    """A plugin with its default settings, installed or not."""
+    return Choice.of(kind, name) if name in registries()[kind] else Missing(kind, name)
+
+
 def _default(kind: str, name: str) -> Any:
     """A field that chooses a plugin; its settings are the plugin's own defaults."""
-    return attrs.field(factory=lambda: Choice.of(kind, name), metadata={"kind": kind, "name": name})
+    return attrs.field(factory=lambda: standing(kind, name), metadata={"kind": kind, "name": name})
 
 
 @attrs.frozen
