@@ -65,10 +65,9 @@ def bench_estimator(race, benchmark, name):
     if isinstance(theirs, hand.Loop):
         theirs.prepare()
     training, estimator = make_training(name, row, x)
-    ratios = race({"hand": lambda: theirs.step(x), name: lambda: training.step(estimator, x)})
+    race({"hand": lambda: theirs.step(x), name: lambda: training.step(estimator, x)})
     benchmark.extra_info["variance"] = noise = variances(name)
     print("  ".join(f"variance of {group} {value:.3g}" for group, value in noise.items()))
-    assert ratios[name] > 0
 
 
 def make_training(name: str, row: Row, x: torch.Tensor):

@@ -21,8 +21,7 @@ def bench_vimco_rbm(race, num_particles, gibbs_steps):
     torch.manual_seed(0)
     hand = VimcoRBM(WIDTHS, NUM_HIDDEN, num_particles, gibbs_steps, NUM_CHAINS)
     ours, estimator = make_training(x, num_particles, gibbs_steps)
-    ratios = race({"hand": lambda: hand.step(x), "unibound": lambda: ours.step(estimator, x)})
-    assert ratios["unibound"] > 0
+    race({"hand": lambda: hand.step(x), "unibound": lambda: ours.step(estimator, x)})
 
 
 def make_training(x, num_particles, gibbs_steps):

@@ -7,9 +7,12 @@ import pytest
 import results
 import torch
 
+WARMUP = 3  # rounds
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--save-results", action="store_true", help="keep the ratios in benches/results, by machine")
+    parser.addoption("--rounds", type=int, help="of every bench, at least 2, to see quickly that it runs")
 
 
 @pytest.fixture(scope="session")
@@ -39,8 +42,10 @@ def race(benchmark, record, request):
 
     def run(
         systems: dict[str, Callable[[], object]], rounds: int = 30, targets: Mapping[str, float] | None = None
-    ) -> dict[str, float]:
+    ) -> None:
         times: dict[str, list[float]] = {name: [] for name in systems}
+        rounds = request.config.getoption("--rounds") or rounds
+        warmup = min(WARMUP, rounds - 1)
 
         def turn() -> None:
             for name, system in systems.items():
@@ -48,16 +53,18 @@ def race(benchmark, record, request):
                 system()
                 times[name].append(time.process_time() - start)
 
-        benchmark.pedantic(turn, rounds=rounds, warmup_rounds=3)
+        benchmark.pedantic(turn, rounds=rounds, warmup_rounds=warmup)
         # Of each round the ratio, of all rounds the median: a slow moment falls on numerator and denominator.
         reference = times[next(iter(systems))]
-        rows = {name: results.Row.of(times[name][3:], reference[3:], (targets or {}).get(name)) for name in systems}
+        rows = {
+            name: results.Row.of(taken[warmup:], reference[warmup:], (targets or {}).get(name))
+            for name, taken in times.items()
+        }
         record[f"{request.path.stem}::{request.node.name}"] = results.Bench(rounds, rows)
-        benchmark.extra_info["ratios"] = ratios = {name: row.ratio for name, row in rows.items()}
+        benchmark.extra_info["ratios"] = {name: row.ratio for name, row in rows.items()}
         benchmark.extra_info["milliseconds"] = {name: row.milliseconds for name, row in rows.items()}
         for name, row in rows.items():
             aim = "" if row.target is None else f"  target {row.target:.2f}{'' if row.met else ', MISSED'}"
             print(f"{name:>24} {row.ratio:6.2f}  {row.milliseconds:9.2f} ms{aim}")
-        return ratios
 
     return run

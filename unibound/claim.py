@@ -64,4 +64,7 @@ class Interval:
     @property
     def proviso(self) -> str:
         """What is taken for granted, as the end of a sentence."""
-        return f", given {' and '.join(self.given)}" if self.given else ""
+        *most, last = self.given or ("",)
+        return (
+            f", given {', '.join(most)}{', and ' if len(most) > 1 else ' and ' if most else ''}{last}" if last else ""
+        )

@@ -216,10 +216,10 @@ def draw(made: Distribution, count: int, *, reparameterized: bool = False) -> tu
     Raises:
         UsageError: reparameterized draws of a distribution that has none.
     """
-    if reparameterized and not made.has_rsample:
-        raise UsageError(f"{type(made).__name__} has no reparameterized draws; use an estimator that needs none")
     if isinstance(made, Drawn):
         return made.draw(count, reparameterized=reparameterized)
+    if reparameterized and not made.has_rsample:
+        raise UsageError(f"{type(made).__name__} has no reparameterized draws; use an estimator that needs none")
     value = made.rsample((count,)) if reparameterized else made.sample((count,))
     return value, made.log_prob(value)
 
@@ -246,8 +246,20 @@ class Chain(Drawn):
                 f"{list(first.event_shape)}; give one size per piece, that of its events"
             )
         self.first, self.rest, self.sizes = first, tuple(rest), list(sizes)
-        self.has_rsample = first.has_rsample
         super().__init__(first.batch_shape, torch.Size([sum(sizes)]), validate_args=False)
+
+    @property
+    def has_rsample(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether every piece has reparameterized draws, which takes a draw of each to find out."""
+        pieces, made = [], self.first
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            for make in (*self.rest, None):
+                if not made.has_rsample:
+                    return False
+                if make is not None:
+                    pieces.append(made.sample())
+                    made = make(pieces)
+        return True
 
     def log_probs(self, value: Tensor) -> Tensor:
         """log-probability of each piece given those before it: [..., Z] to [L, ...] nats."""

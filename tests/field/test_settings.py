@@ -80,7 +80,7 @@ def test_a_whole_number_is_a_number_and_positions_are_looked_at_too() -> None:
     assert vimco(3).num_particles == 3
     with pytest.raises(UsageError, match="vimco: num_particles must be a whole number, not '3'"):
         vimco("3")
-    with pytest.raises(UsageError, match="mlp: hidden must be a tuple, each element a whole number, not \\(8, 8.5\\)"):
+    with pytest.raises(UsageError, match=r"mlp: hidden must be a tuple, each element a whole number, not \(8, 8\.5\)"):
         attrs.evolve(mlp(), hidden=(8, 8.5))
     with pytest.raises(TypeError, match="unexpected keyword argument 'depth'"):
         mlp(depth=3)
@@ -154,7 +154,7 @@ def test_a_strangers_plugin_profits() -> None:
     with pytest.raises(UsageError, match="a negative pace"):
         Strange(-1.0)
     assert Strange(1).pace == 1
-    with pytest.raises(UsageError, match="odd: rate must be a number, not '0.5'"):
+    with pytest.raises(UsageError, match=r"odd: rate must be a number, not '0\.5'"):
         Odd((3,), rate="0.5")  # pyright: ignore
     prior = Odd((3,), "anything", rate=0.25)
     assert torch.equal(copy.deepcopy(prior).rate, prior.rate)

@@ -166,14 +166,20 @@ class TestIdx:
         np.savez(tmp_path / f"{name}.npz", **arrays)
         assert_upright(data_set(tmp_path).load(), 3, 10000, 2)
 
-    @pytest.mark.parametrize("suffix", ["", ".gz"])
-    @pytest.mark.parametrize("keep", [0, 3, 12, 20, 100, 1000])
-    def test_a_truncated_file(self, tmp_path, data_set, suffix, keep):
+    @pytest.mark.parametrize(
+        ("suffix", "keep", "reason"),
+        [
+            *(("", keep, "is damaged") for keep in (0, 3, 12)),
+            *(("", keep, "is not a complete idx file") for keep in (20, 100, 1000)),
+            *((".gz", keep, "is damaged") for keep in (0, 3, 12, 20, 100, 1000)),
+        ],
+    )
+    def test_a_truncated_file(self, tmp_path, data_set, suffix, keep, reason):
         for name in ("train", "t10k"):
             path = tmp_path / f"{name}-images-idx3-ubyte{suffix}"
             write_idx(path, np.random.RandomState(0).randint(256, size=(2, 28, 28), dtype=np.uint8))
             path.write_bytes(path.read_bytes()[:keep])
-        with pytest.raises(UsageError, match=r"train-images-idx3-ubyte.* is (damaged|not a complete idx file)"):
+        with pytest.raises(UsageError, match=f"train-images-idx3-ubyte{suffix}: {reason}"):
             data_set(tmp_path).load()
 
     def test_too_few_images(self, tmp_path, data_set):
@@ -226,7 +232,7 @@ class TestMatlab:
         path = tmp_path / "chardata.mat"
         save_mat(path, data=np.eye(784), testdata=np.eye(784))
         path.write_bytes(path.read_bytes()[:keep])
-        with pytest.raises(UsageError, match=r"chardata.mat: (is damaged|has no array)") as caught:
+        with pytest.raises(UsageError, match=r"chardata.mat: is damaged") as caught:
             Omniglot(tmp_path).load()
         assert "\n" not in str(caught.value)
 

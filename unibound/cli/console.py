@@ -16,8 +16,9 @@ from rich.table import Table
 
 from unibound.cli import mirror
 from unibound.errors import UsageError
+from unibound.runs.progress import Progress
 from unibound.runs.result import Result
-from unibound.runs.run import Progress, Run
+from unibound.runs.run import Run
 from unibound.runs.train import untrained
 from unibound.settings.records import Settings
 

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from unibound.errors import UsageError
-from unibound.runs.run import METRICS, Progress
+from unibound.runs.progress import Progress
+from unibound.runs.run import METRICS
 
 FOLDER = "tensorboard"
 NO_METRICS = {"done", "stage", "epoch"}

@@ -4,6 +4,7 @@ Shapes: N data, *X one datum. Images are upright, and ink is their greatest valu
 """
 
 import copy
+import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -75,6 +76,14 @@ class Splits:
         for name, x in self.items():
             object.__setattr__(moved, name, x.to(device, dtype))  # past the converter to float32
         return moved
+
+    def digest(self) -> str:
+        """SHA-256 of the data, as they are now."""
+        digest = hashlib.sha256()
+        for name, x in self.items():
+            digest.update(name.encode())
+            digest.update(x.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     def items(self) -> Iterator[tuple[str, Tensor]]:
         """Yield the name and the tensor of each split, train first."""

@@ -5,6 +5,8 @@ A checkpoint is a folder of its own: written beside, flushed to the disk, then r
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,19 @@ def load_state(checkpoint: Path) -> dict[str, Any]:
         return torch.load(checkpoint / STATE, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen kinds on a file that is not its own
         raise _damaged(checkpoint / STATE, error) from error
+
+
+@contextmanager
+def fitting(found: Path) -> Iterator[None]:
+    """Report a checkpoint of another model as such; torch and dictionaries raise many kinds."""
+    try:
+        yield
+    except (RuntimeError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(
+            f"{found} is not a checkpoint of this run ({type(error).__name__}: {reason:.200}); "
+            "remove its folder to fall back on the one before"
+        ) from error
 
 
 def finished(folder: Path) -> list[Path]:

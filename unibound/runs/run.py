@@ -7,14 +7,12 @@ evaluation.json      the final numbers    samples.png, reconstructions.png, chai
 
 import contextlib
 import functools
-import hashlib
 import itertools
 import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import attrs
 import torch
@@ -26,57 +24,19 @@ from unibound.data.splits import Splits, spread
 from unibound.errors import NonFiniteError, UsageError
 from unibound.evaluation.evaluate import MAX_MEMORY, Evaluation, evaluate_all, normalize
 from unibound.joint import JointBound
-from unibound.partition.log_z import LogZ, NormalizedPrior, PartitionEstimator, Sandwich
+from unibound.partition.log_z import NormalizedPrior, PartitionEstimator
 from unibound.runs import checkpoint, pictures
 from unibound.runs.build import build, parse_device, prepare
 from unibound.runs.environment import environment
 from unibound.runs.files import write_text
-from unibound.runs.result import Result, plain
-from unibound.runs.train import CURE, Epoch, Training, largest_weight, untrained
+from unibound.runs.progress import Bar, Progress, no_bar
+from unibound.runs.result import Result
+from unibound.runs.train import CURE, Training, largest_weight, untrained
 from unibound.runs.watch import watch
 from unibound.settings import sources
 from unibound.settings.records import Settings
 
 RESOLVED, METRICS = "resolved.toml", "metrics.jsonl"
-
-
-Bar = contextlib.AbstractContextManager[Callable[[int], object]]
-
-
-@contextlib.contextmanager
-def _no_bar(text: str, total: int) -> Iterator[Callable[[int], object]]:
-    yield lambda done: None
-
-
-@attrs.frozen
-class Progress:
-    """Where a run stands after an epoch; log_z is that of the last look at the validation set.
-
-    Args:
-        seconds: wall time since the run began, without the time it lay interrupted.
-    """
-
-    epoch: Epoch
-    done: int
-    valid_nll: float | None
-    log_z: LogZ | Sandwich | None
-    seconds: float
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Progress":
-        """The inverse of `to_dict`."""
-        return plain.structure(values, cls)
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain values."""
-        return plain.unstructure(self)
-
-    @property
-    def bound(self) -> float | None:
-        """Mean training bound on log p(x), in nats, as far as log Z is known."""
-        if self.epoch.bound is None:
-            return None
-        return self.epoch.bound - (self.log_z.value if self.log_z is not None else 0.0)
 
 
 @attrs.frozen(eq=False)
@@ -118,7 +78,7 @@ class Run:
         if weights:
             newest = checkpoint.newest(run.checkpoints)
             found = checkpoint.load_weights(newest)
-            with run._fitting(newest):
+            with checkpoint.fitting(newest):
                 # Those of q and p, without what an estimator hung beside them.
                 own = {name: value for name, value in found.items() if not name.startswith("auxiliary.")}
                 run.joint.load_state_dict(own)
@@ -183,7 +143,7 @@ class Run:
     def _restore(self, training: Training) -> Progress:
         newest = checkpoint.newest(self.checkpoints)
         state, weights = checkpoint.load_state(newest), checkpoint.load_weights(newest)
-        with self._fitting(newest):
+        with checkpoint.fitting(newest):
             training.load_state_dict(state["training"], weights)
             progress = Progress.from_dict(state["progress"])
             same_data = state["data"] == self.data_digest
@@ -272,7 +232,7 @@ class Run:
             raise NonFiniteError(f"the {split} NLL is not a number, and {group} has weights up to {size:.1g}; {CURE}")
         return results
 
-    def finish(self, seconds: float = 0.0, bar: Callable[[str, int], Bar] = _no_bar) -> Result:
+    def finish(self, seconds: float = 0.0, bar: Callable[[str, int], Bar] = no_bar) -> Result:
         """Evaluate a trained run, draw its pictures, and keep what came out in its folder; a finished one is read.
 
         Args:
@@ -311,18 +271,6 @@ class Run:
                 pairs = pictures.reconstructions(self.joint, spread(self.splits.test, 50))
                 pictures.save_grid(self.path / "reconstructions.png", pairs)
 
-    @contextlib.contextmanager
-    def _fitting(self, found: Path) -> Iterator[None]:
-        """Report a checkpoint of another model as such; torch and dictionaries raise many kinds."""
-        try:
-            yield
-        except (RuntimeError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            reason = " ".join(str(error).split())
-            raise UsageError(
-                f"{found} is not a checkpoint of this run ({type(error).__name__}: {reason:.200}); "
-                "remove its folder to fall back on the one before"
-            ) from error
-
     def _truncate_metrics(self, done: int) -> None:
         """Drop lines of epochs that were not saved in a checkpoint, or half a line."""
         path = self.path / METRICS
@@ -332,11 +280,7 @@ class Run:
     @functools.cached_property
     def data_digest(self) -> str:
         """SHA-256 of the data, as binarized."""
-        digest = hashlib.sha256()
-        for name, x in self.splits.items():
-            digest.update(name.encode())
-            digest.update(x.cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        return self.splits.digest()
 
 
 def read_settings(path: Path) -> Settings:

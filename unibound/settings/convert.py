@@ -81,7 +81,7 @@ def _structure_tuple(value: Any, kind: Any) -> tuple:
 
 
 def _structure_choice(kind: str, default: str | None) -> Callable:
-    def structure(value: Any, _type: Any) -> Choice | None:
+    def structure(value: Any, _type: Any) -> Choice | Missing | None:
         if value is None or isinstance(value, Choice):
             return value
         if not isinstance(value, str | Mapping):
