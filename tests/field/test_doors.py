@@ -117,7 +117,7 @@ def test_a_q_of_bits_under_a_prior_of_spins_or_reals_is_refused(mlp: Callable, b
 
 def test_sgvb_asks_for_draws_that_have_a_path(mlp: Callable, bits: Tensor) -> None:
     joint, sgvb = mlp(bits, "bernoulli"), registries()["estimator"]["sgvb"]()
-    with pytest.raises(UsageError, match="sgvb needs reparameterized samples, but .* is Bits; use vimco"):
+    with pytest.raises(UsageError, match=r"sgvb needs reparameterized samples, but .* is Bits; use vimco"):
         sgvb.check(joint, bits)
     with pytest.raises(UsageError, match="Bits has no reparameterized draws; use an estimator that needs none"):
         sgvb(joint, bits)
@@ -148,7 +148,7 @@ def slope(prior: EnergyPrior, tau: Tensor) -> list[Tensor]:
 def test_an_energy_gives_no_gradient_that_it_cannot(make: Callable[[tuple[int, ...]], EnergyPrior]) -> None:
     prior = make((3,))
     tau = prior.chains.clone()
-    with pytest.raises(UsageError, match="chains that were never moved; call joint.advance"):
+    with pytest.raises(UsageError, match=r"chains that were never moved; call joint\.advance"):
         slope(prior, tau)
     prior.advance()
     # At the chains themselves, both phases are the same.
@@ -174,7 +174,7 @@ def test_chains_that_were_loaded_are_moved_before_they_are_read(make: Callable) 
     assert all(gradient.isfinite().all() for gradient in slope(moved, moved.chains.clone()))
 
 
-@pytest.mark.parametrize("make", ENERGIES[3:] + [Well], ids=["rbm", "well"])
+@pytest.mark.parametrize("make", [*ENERGIES[3:], Well], ids=["rbm", "well"])
 def test_another_precision_keeps_the_chains_as_they_are(make: Callable) -> None:
     prior = make((3,))
     with pytest.raises(UsageError, match="never moved"):
