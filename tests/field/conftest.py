@@ -73,7 +73,8 @@ def npz() -> Callable[..., Path]:
 
     def write(x: np.ndarray, **arrays: Any) -> Path:
         a, b = len(x) * 6 // 10, len(x) * 8 // 10
-        np.savez("data.npz", **({"train": x[:a], "valid": x[a:b], "test": x[b:]} | arrays))
+        chosen: Any = {"train": x[:a], "valid": x[a:b], "test": x[b:]} | arrays
+        np.savez("data.npz", **chosen)
         return Path("data.npz")
 
     return write
@@ -104,7 +105,7 @@ def listed() -> Callable[[JointBound, Tensor], float]:
     @torch.no_grad()
     def nll(joint: JointBound, x: Tensor) -> float:
         with joint.evaluating():
-            prior = joint.p.get_submodule("prior")
+            prior: Any = joint.p.get_submodule("prior")
             states = all_states(boolean, tuple(prior.event_shape)).to(x.dtype)
             log_prior = prior.log_prob(states).double().log_softmax(0)  # [S]
             log_x = joint.p.conditional(states.unsqueeze(1)).log_prob(x).double()  # [S, N]

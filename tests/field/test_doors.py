@@ -95,7 +95,7 @@ class Mute(Inference):
         class Silent(Normal):
             support = property(lambda self: (_ for _ in ()).throw(NotImplementedError))  # pyright: ignore
 
-        return Independent(Silent(torch.zeros(*x.shape[:-1], 4), 1.0), 1, validate_args=False)
+        return Independent(Silent(torch.zeros(*x.shape[:-1], 4), 1.0, validate_args=False), 1, validate_args=False)
 
 
 @pytest.mark.parametrize("prior", [Table, Spins, lambda shape: registries()["prior"]["rbm"](shape)])

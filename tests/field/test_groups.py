@@ -23,6 +23,7 @@ def test_train_nll_is_of_rows_spread_over_the_split(npz: Callable[..., Path], ru
     document, _ = run(data, prior="bernoulli", num_particles=50, epochs=2)
     opened = Run.open("run")
     whole = opened.evaluate("train")
+    assert whole.bounds is not None
     first = -whole.bounds[:80].mean().item()
     assert document["train_data"] == [80, 400]
     assert document["train_nll"] == pytest.approx(whole.nll, abs=4 * whole.nll_stderr * 5**0.5)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -98,7 +99,7 @@ def test_where_the_latent_is_the_datum_one_particle_gives_two_ends(
     words = {"model": "identity", "prior__num_hidden": 4, "partition": "exact", "estimator": estimator, "epochs": 4}
     document, _ = run(npz(bits.numpy()), num_particles=particles, **words)
     opened = Run.open("run")
-    prior = opened.joint.p.get_submodule("prior")
+    prior: Any = opened.joint.p.get_submodule("prior")
     states = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 6)
     with torch.no_grad():
         log_z = (-prior.free_energy(states)).double().logsumexp(0)

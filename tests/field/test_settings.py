@@ -23,6 +23,7 @@ FIELDS = [
     for name, cls in registry.items()
     for field in attrs.fields(settings_class(cls))
 ]
+MAKERS: dict[str, Any] = {"Optimizer": Optimizer, "Stage": Stage, "Settings": Settings}
 PRINTED = [f"{kind}-{name}-{field.name}" for kind, name, field in FIELDS]
 
 
@@ -98,14 +99,17 @@ def test_what_a_validator_refuses_is_a_usage_error_too() -> None:
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: Optimizer(algorithm="adagrad"), "optimizer: algorithm must be adam, adamax or sgd, not 'adagrad'"),
-        (lambda: Stage(epochs=1.5), "stage: epochs must be a whole number"),
-        (lambda: Stage(trains="prior"), "stage: trains must be a tuple"),
-        (lambda: Stage(optimizers={"q": 0.1}), "stage: optimizers must be a dict"),
-        (lambda: Settings(batch_size="50"), "settings: batch_size must be a whole number"),
-        (lambda: Settings(binarization="fuzzy"), "settings: binarization must be"),
-        (lambda: Settings(stages=[Stage()]), "settings: stages must be a tuple"),
-        (lambda: Settings(mixed_precision=1), "settings: mixed_precision must be True or False"),
+        (
+            lambda: MAKERS["Optimizer"](algorithm="adagrad"),
+            "optimizer: algorithm must be adam, adamax or sgd",
+        ),
+        (lambda: MAKERS["Stage"](epochs=1.5), "stage: epochs must be a whole number"),
+        (lambda: MAKERS["Stage"](trains="prior"), "stage: trains must be a tuple"),
+        (lambda: MAKERS["Stage"](optimizers={"q": 0.1}), "stage: optimizers must be a dict"),
+        (lambda: MAKERS["Settings"](batch_size="50"), "settings: batch_size must be a whole number"),
+        (lambda: MAKERS["Settings"](binarization="fuzzy"), "settings: binarization must be"),
+        (lambda: MAKERS["Settings"](stages=[Stage()]), "settings: stages must be a tuple"),
+        (lambda: MAKERS["Settings"](mixed_precision=1), "settings: mixed_precision must be True or False"),
     ],
 )
 def test_so_are_the_settings_of_a_run(make: Callable[[], object], text: str) -> None:

@@ -195,7 +195,7 @@ def test_fewer_than_5_percent_of_the_chains():
         ({"betas": (0.0, 0.5)}, "from 0 to 1"),
         ({"betas": (0.0, 0.5, 0.5, 1.0)}, "from 0 to 1"),
         ({"betas": (0.1, 1.0)}, "from 0 to 1"),
-        ({"betas": (0.0, math.nan, 1.0)}, "from 0 to 1"),
+        ({"betas": (0.0, math.nan, 1.0)}, "betas must be a tuple, each element a number"),
     ],
 )
 def test_bad_settings(settings: dict, words: str):
