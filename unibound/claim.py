@@ -64,7 +64,6 @@ class Interval:
     @property
     def proviso(self) -> str:
         """What is taken for granted, as the end of a sentence."""
-        *most, last = self.given or ("",)
-        return (
-            f", given {', '.join(most)}{', and ' if len(most) > 1 else ' and ' if most else ''}{last}" if last else ""
-        )
+        if len(self.given) > 2:
+            return f", given {', '.join(self.given[:-1])}, and {self.given[-1]}"
+        return f", given {' and '.join(self.given)}" if self.given else ""

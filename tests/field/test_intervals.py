@@ -53,7 +53,7 @@ def test_a_mode_that_q_misses_is_the_proviso(bits: Tensor) -> None:
     assert MODES in found.interval.given
     assert f"given {MODES}" in found.conclusion
     certificate = certify_joint(JointBound(One(), Directed(coin(), Fair())), x, x, num_particles=500)
-    assert certificate.verdict == "refused" or any("every mode of the posterior" in one for one in certificate.reasons)
+    assert any("every mode of the posterior" in one for one in certificate.reasons)
 
 
 class Narrow(Inference):

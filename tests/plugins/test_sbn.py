@@ -166,7 +166,7 @@ def test_it_trains(tmp_path: Path, patterns: Path, model: dict, prior: str, esti
 
 @pytest.mark.parametrize("sizes", [(), (0,), (3, 0), (-1, 2)])
 def test_sizes_that_are_none_are_refused_in_one_line(sizes: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="'sizes' must be >= 1"):
+    with pytest.raises(UsageError, match="sbn: sizes must be"):
         SBN(sizes=sizes)
     with pytest.raises(UsageError, match="sizes") as refused:
         sources.resolve([sources.Layer({"model": {"name": "sbn", "sizes": list(sizes)}})])

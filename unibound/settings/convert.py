@@ -80,9 +80,9 @@ def _structure_tuple(value: Any, kind: Any) -> tuple:
     return tuple(structured)
 
 
-def _structure_choice(kind: str, default: str | None) -> Callable:
+def _structure_choice(kind: str, default: str | None, *, may_miss: bool) -> Callable:
     def structure(value: Any, _type: Any) -> Choice | Missing | None:
-        if value is None or isinstance(value, Choice):
+        if value is None or isinstance(value, Choice | Missing):
             return value
         if not isinstance(value, str | Mapping):
             raise ValueError(f"must be a name or a table, not {value!r}")
@@ -94,7 +94,7 @@ def _structure_choice(kind: str, default: str | None) -> Callable:
             # Absolute, so that the run can be repeated from another folder.
             chosen = str(Path(chosen).expanduser().absolute())
             return Choice(kind, chosen, File, converter.structure({"path": chosen, **table}, File))
-        if chosen == default and not table and chosen not in registries()[kind]:
+        if may_miss and chosen == default and not table and chosen not in registries()[kind]:
             return Missing(kind, chosen)
         try:
             cls = registries()[kind][chosen]
@@ -129,7 +129,11 @@ def _make_converter() -> Converter:
     converter.register_unstructure_hook(Missing, lambda missing: {"name": missing.name})
     for cls in (Optimizer, Stage, Settings):
         choices = {
-            field.name: override(struct_hook=_structure_choice(field.metadata["kind"], field.metadata["name"]))
+            field.name: override(
+                struct_hook=_structure_choice(
+                    field.metadata["kind"], field.metadata["name"], may_miss=Missing in get_args(field.type)
+                )
+            )
             for field in attrs.fields(cls)
             if "kind" in field.metadata
         }

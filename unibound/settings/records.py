@@ -66,14 +66,17 @@ class Missing:
         return settings_class(self.cls)()
 
 
-def standing(kind: str, name: str) -> Choice | Missing:
-    """A plugin with its default settings, installed or not."""
-    return Choice.of(kind, name) if name in registries()[kind] else Missing(kind, name)
-
-
 def _default(kind: str, name: str) -> Any:
     """A field that chooses a plugin; its settings are the plugin's own defaults."""
-    return attrs.field(factory=lambda: standing(kind, name), metadata={"kind": kind, "name": name})
+    return attrs.field(factory=lambda: Choice.of(kind, name), metadata={"kind": kind, "name": name})
+
+
+def _default_if_needed(kind: str, name: str) -> Any:
+    """The same of a plugin that a run may do without."""
+    return attrs.field(
+        factory=lambda: Choice.of(kind, name) if name in registries()[kind] else Missing(kind, name),
+        metadata={"kind": kind, "name": name},
+    )
 
 
 @attrs.frozen
@@ -151,7 +154,7 @@ class Settings(Record):
     likelihood: Choice = _default("likelihood", defaults.LIKELIHOOD)
     posterior: Choice | None = attrs.field(default=None, metadata={"kind": "likelihood", "name": None})
     transition: Choice | None = attrs.field(default=None, metadata={"kind": "transition", "name": None})
-    partition: Choice = _default("partition_estimator", defaults.PARTITION_ESTIMATOR)
+    partition: Choice | Missing = _default_if_needed("partition_estimator", defaults.PARTITION_ESTIMATOR)
     stages: tuple[Stage, ...] = attrs.field(factory=lambda: (Stage(),))
     batch_size: int = attrs.field(default=50, validator=ge(1))
     num_particles: int = attrs.field(default=5000, validator=ge(1))
