@@ -15,7 +15,7 @@ laws:  ## laws that take long
 	$(PYTHON) -m pytest -m slow
 
 bench:  ## how fast, against the same mathematics written by hand
-	$(PYTHON) -m pytest benches --benchmark-only --save-results
+	$(PYTHON) -m pytest benches -n 0 --benchmark-only --save-results
 
 lint:  ## style and types
 	$(PYTHON) -m ruff check .

@@ -13,6 +13,7 @@ from unibound_plugins.priors.rbm import RBM
 from unibound import Prior, Run, UsageError
 from unibound.distributions import Bits
 from unibound.settings.records import Choice, Settings, Stage
+from unibound.support import boolean
 
 
 @attrs.frozen
@@ -27,7 +28,7 @@ class Coins(Prior):
         bias: log-odds at the start.
     """
 
-    posterior = "bernoulli"
+    support = boolean
 
     def __init__(self, event_shape: tuple[int, ...], *, bias: float = 0.0) -> None:
         super().__init__(event_shape)

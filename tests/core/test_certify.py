@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from unibound import EnergyPrior, LogZ, NormalizedPrior, PartitionEstimator, ScaledPrior, UsageError
+from unibound import EnergyPrior, LogZ, NormalizedPrior, PartitionEstimator, Sandwich, ScaledPrior, Side, UsageError
 from unibound.evaluation.certify import Certificate, certify, certify_joint, checks
 from unibound.partition import enumeration, schedules
 from unibound.partition.log_z import NORMAL_95
@@ -206,18 +206,18 @@ def test_coarser_schedules_begin_and_end_where_the_fine_ones_do():
 class Shifted(PartitionEstimator):
     """The truth and a number of nats, said to err on some side, with a standard error of 0.1."""
 
-    sides: dict[str, float]
+    sides: dict[Side, float]
 
     def fit(self, prior: EnergyPrior) -> NormalizedPrior:
         torch.rand(7)
         found = [
-            LogZ(enumeration.log_sum(prior) + nats, 0.0 if side == "equal" else 0.1, side)  # pyright: ignore
+            LogZ(enumeration.log_sum(prior) + nats, 0.0 if side is Side.EQUAL else 0.1, side)
             for side, nats in self.sides.items()
         ]
-        return ScaledPrior(prior, attrs.evolve(found[0], opposite=found[1] if len(found) > 1 else None))
+        return ScaledPrior(prior, Sandwich(*found) if len(found) > 1 else found[0])
 
 
-LOW, HIGH = "stochastic_lower", "stochastic_upper"
+LOW, HIGH = Side.LOWER, Side.UPPER
 
 
 @pytest.mark.parametrize(
@@ -227,12 +227,12 @@ LOW, HIGH = "stochastic_lower", "stochastic_upper"
         ({LOW: 5.0}, "above"),
         ({HIGH: 5.0}, None),
         ({HIGH: -5.0}, "below"),
-        ({"equal": 0.0}, None),
-        ({"equal": 5.0}, "above"),
-        ({"equal": -5.0}, "below"),
-        ({HIGH: 5.0, LOW: -5.0}, None),
-        ({HIGH: 5.0, LOW: 5.0}, "above"),
-        ({HIGH: -5.0, LOW: -5.0}, "below"),
+        ({Side.EQUAL: 0.0}, None),
+        ({Side.EQUAL: 5.0}, "above"),
+        ({Side.EQUAL: -5.0}, "below"),
+        ({LOW: -5.0, HIGH: 5.0}, None),
+        ({LOW: 5.0, HIGH: 5.0}, "above"),
+        ({LOW: -5.0, HIGH: -5.0}, "below"),
     ],
 )
 @pytest.mark.parametrize("of_joint", [False, True])
@@ -247,11 +247,8 @@ def test_another_estimator_is_heard(prior: Table, data: Tensor, sides, refuted: 
         return certify_joint(world.joint, world.xs, world.xs, num_particles=200, partitions=partitions, **QUICK)
 
     alone, found = judge(), judge(mine=Shifted(sides))
-    rows = {evidence.errs: evidence for evidence in found.evidence if evidence.name == "log Z, mine"}
-    names = {LOW: "low", HIGH: "high", "equal": "exact"}
-    assert {errs: one.value for errs, one in rows.items()} == {
-        names[side]: pytest.approx(truth + nats) for side, nats in sides.items()
-    }
+    rows = {evidence.side: evidence.value for evidence in found.evidence if evidence.name == "log Z, mine"}
+    assert rows == {side: pytest.approx(truth + nats) for side, nats in sides.items()}
     assert (found.log_z, found.log_z_low, found.log_z_high) == (alone.log_z, alone.log_z_low, alone.log_z_high)
     assert alone.verdict == "certified"
     if refuted is None:

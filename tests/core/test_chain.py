@@ -74,7 +74,7 @@ def test_gradients_flow_through_every_piece():
 
 
 def test_bits_have_no_reparameterized_draws():
-    with pytest.raises(UsageError, match="Chain has no reparameterized draws"):
+    with pytest.raises(UsageError, match="Bits has no reparameterized draws"):
         draw(chain(), 2, reparameterized=True)
 
 

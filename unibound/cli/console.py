@@ -105,11 +105,19 @@ def require_split(split: str) -> None:
 
 @contextmanager
 def bar(text: str, total: int | None) -> Iterator[Callable[[int], object]]:
-    """A progress bar on stderr, or a line in a log; what it yields advances it."""
-    _say(text if total is None else f"{text}: {total} data")
+    """A progress bar on stderr, or a line in a log once something is done; what it yields advances it."""
+    begun = False
     with _bar(passing=True) as shown:
         task = shown.add_task(text, total=total, text="")
-        yield lambda done: shown.advance(task, done)
+
+        def advance(done: int) -> None:
+            nonlocal begun
+            if not begun:
+                _say(text if total is None else f"{text}: {total} data")
+            begun = True
+            shown.advance(task, done)
+
+        yield advance
 
 
 def _print(result: Result, as_json: bool) -> None:
