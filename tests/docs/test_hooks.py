@@ -28,7 +28,7 @@ def shown(kind: str) -> type:
 @pytest.mark.parametrize("kind", EXAMS)
 def test_the_example_holds_every_law(kind: str) -> None:
     verdicts = list(EXAMS[kind].sit(shown(kind)))
-    assert len(verdicts) > 4
+    assert len(verdicts) > 3
     assert [verdict for verdict in verdicts if not verdict.held] == []
 
 

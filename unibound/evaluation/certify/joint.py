@@ -77,6 +77,8 @@ def certify_joint(
             tolerance=tolerance, num_steps=num_steps, raise_cases=raise_cases, raise_chains=raise_chains,
             partitions=partitions, seed=seed, on_progress=on_progress,
         )  # fmt: skip
+    if num_particles < 1:  # said before an hour of annealing, not after it
+        raise UsageError(f"certify needs particles, but has {num_particles}")
     with torch.random.fork_rng(), joint.evaluating():
         torch.manual_seed(seed)
         log_base = checks.log_base_rate(train, test)
