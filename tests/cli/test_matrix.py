@@ -55,6 +55,7 @@ def test_every_cell_is_true(matrix, model, prior, estimator, monkeypatch):
     assert moved.keys() <= {"auxiliary"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "prior", "estimator"), NAMES)
 def test_a_run_refuses_what_the_matrix_refuses(matrix, model, prior, estimator, tmp_path):
     cell: Cell = matrix[model, prior, estimator]
