@@ -14,6 +14,7 @@ import torch
 
 from unibound import Directed, JointBound, UsageError, registries
 from unibound.runs.train import Training
+from unibound.settings.defaults import likelihood_over
 from unibound.settings.records import Choice, Optimizer, Stage
 from unibound.testing import World, variance
 from unibound.testing.listing import all_bits, parameter_groups
@@ -49,6 +50,7 @@ ROWS = {
     "dae": Row(lambda: hand.Dae(DENOISER), "convolved", "denoising", None),
     "iwae": Row(lambda: hand.Iwae(WIDTHS, 10), "gaussian"),
     "nvil": Row(lambda: hand.Nvil(*DEEP), "rbm"),
+    "renyi": Row(lambda: hand.Iwae(WIDTHS, 10), "gaussian"),  # one power more than this
     "rws": Row(lambda: hand.Rws(*DEEP), "rbm"),
     "sgvb": Row(lambda: hand.Sgvb(WIDTHS, 1), "gaussian", num_particles=1),
     "vimco": Row(lambda: hand.VimcoRBM(*DEEP), "rbm"),
@@ -81,9 +83,10 @@ def make_training(name: str, row: Row, x: torch.Tensor):
     }
     model = plugins["model"][row.model](**models[row.model])
     settings = {"num_hidden": NUM_HIDDEN, "num_chains": NUM_CHAINS, "steps": STEPS} if row.prior == "rbm" else {}
-    prior = plugins["prior"][row.prior](model.latent_shape((784,)), **settings)
+    prior = plugins["prior"][row.prior](model.prior_shape((784,)), **settings)
     likelihoods = plugins["likelihood"]
-    joint = model.build(prior, likelihoods["bernoulli"](), likelihoods[prior.posterior](), x.mean(0))
+    posterior = likelihoods[likelihood_over(prior.support)]()
+    joint = model.build(prior, likelihoods["bernoulli"](), posterior, x.mean(0))
     joint.p.bind(joint.q, x)
     stage = Stage(estimator=Choice.of("estimator", estimator), optimizer=Optimizer(learning_rate=1e-3))
     return Training(joint, [stage], x, batch_size=len(x)), estimator

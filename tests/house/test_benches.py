@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
     "words", [["--collect-only"], pytest.param(["--rounds", "2"], marks=pytest.mark.slow)], ids=["collect", "run"]
 )
 def test_every_bench_runs(words: list[str]) -> None:
-    command = [sys.executable, "-m", "pytest", "benches", "-q", "-p", "no:cacheprovider", *words]
+    command = [sys.executable, "-m", "pytest", "benches", "-q", "-n", "0", "-p", "no:cacheprovider", *words]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
