@@ -2,14 +2,14 @@
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from running import TINY, Cli, Result, Words, words_of
+from running import TINY, Cli, Words, called, words_of
 
 from unibound import registries
-from unibound.cli import main
 
 
 @pytest.fixture(autouse=True)
@@ -25,17 +25,7 @@ def _clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
     """Call the command line in this process."""
 
-    def call(*words: object) -> Result:
-        capsys.readouterr()
-        code = 0
-        try:
-            main([str(word) for word in words])
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 0
-        captured = capsys.readouterr()
-        return Result(code, captured.out, captured.err)
-
-    return call
+    return partial(called, capsys)
 
 
 @pytest.fixture

@@ -10,6 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import attrs
+import pytest
+
+from unibound.cli import main
 
 SCRIPT = Path(sys.executable).with_name("unibound")
 
@@ -38,6 +41,18 @@ class Result:
 
 Cli = Callable[..., Result]
 Words = Callable[..., list[str]]
+
+
+def called(capsys: pytest.CaptureFixture[str], *words: object) -> Result:
+    """Call the command line in this process, and catch what it says."""
+    capsys.readouterr()
+    code = 0
+    try:
+        main([str(word) for word in words])
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 0
+    captured = capsys.readouterr()
+    return Result(code, captured.out, captured.err)
 
 
 def refused(result: Result, *parts: str, code: int = 2) -> None:

@@ -4,17 +4,17 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from running import Cli, Result
+from running import Cli, called
 from torch import Tensor
 
 from unibound import JointBound, registries
-from unibound.cli import main
 from unibound.support import boolean
 from unibound.testing.listing import all_states
 
@@ -36,17 +36,7 @@ def _clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
     """Call the command line in this process."""
 
-    def call(*words: object) -> Result:
-        capsys.readouterr()
-        code = 0
-        try:
-            main([str(word) for word in words])
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 0
-        captured = capsys.readouterr()
-        return Result(code, captured.out, captured.err)
-
-    return call
+    return partial(called, capsys)
 
 
 @pytest.fixture
