@@ -150,7 +150,7 @@ def load_weights(checkpoint: Path, device: str | torch.device = "cpu") -> dict[s
     """Read parameters and buffers by name; DamagedError if the file is damaged or foreign."""
     content = _read(checkpoint / WEIGHTS)
     try:
-        return {name: tensor.to(device) for name, tensor in safetensors.torch.load(content).items()}
+        return {name: tensor.to(device) for name, tensor in sorted(safetensors.torch.load(content).items())}
     except Exception as error:  # a header that is none makes it raise several kinds
         raise _damaged(checkpoint / WEIGHTS, error) from error
 
