@@ -91,15 +91,20 @@ def save(
             shutil.rmtree(target)
         draft.rename(target)
         disk.flush(folder)
-        for old in finished(folder)[:-keep]:
-            # Renamed first: half of a checkpoint is not to be taken for a damaged one.
-            shutil.rmtree(old.rename(disk.draft_of(old)))
+        prune(folder, keep)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise UniboundError(
             f"cannot save {target} ({reason}); make room, and go on with --resume {folder.parent}"
         ) from error
     return target
+
+
+def prune(folder: Path, keep: int = 2) -> None:
+    """Remove all but the newest `keep` checkpoints. Raises OSError."""
+    for old in finished(folder)[:-keep]:
+        # Renamed first: half of a checkpoint is not to be taken for a damaged one.
+        shutil.rmtree(old.rename(disk.draft_of(old)))
 
 
 def check(found: Path) -> About | None:

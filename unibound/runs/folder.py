@@ -23,7 +23,7 @@ from unibound.settings import sources
 from unibound.settings.convert import converter
 from unibound.settings.records import Settings
 
-RESOLVED, LOCK, OWNER = "resolved.toml", ".lock", ".owner"
+RESOLVED, LOCK = "resolved.toml", ".lock"
 
 ELSEWHERE = ("data.", "device", "threads")
 """Settings of the machine, which a run may be moved from; whether the data are the same is seen by their digest."""
@@ -76,21 +76,19 @@ def owned(path: Path, lock: FileLock) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         with suppress(OSError):
-            owner = (path / OWNER).read_text(errors="replace").strip()
-            raise UsageError(f"{path} is being trained by {owner:.100}; wait for it, or end it") from None
+            owner = (path / LOCK).read_text(errors="replace").strip()
+            if owner:
+                raise UsageError(f"{path} is being trained by {owner:.100}; wait for it, or end it") from None
         raise UsageError(f"{path} is being trained by another process; wait for it, or end it") from None
     except OSError as error:
         raise UsageError(f"cannot own {path}: {error.strerror}; name a folder that can be written to") from error
     try:
         if outermost:
-            (path / OWNER).write_text(f"process {os.getpid()} on {platform.node()}\n")
+            (path / LOCK).write_text(f"process {os.getpid()} on {platform.node()}\n")
             for folder in (path, path / CHECKPOINTS):
                 disk.sweep(folder)
         yield
     finally:
-        if outermost:
-            with suppress(OSError):
-                (path / OWNER).unlink(missing_ok=True)
         lock.release()
 
 

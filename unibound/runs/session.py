@@ -41,6 +41,8 @@ def epochs(run: "Run", *, resume: bool, say: Say) -> Generator[Progress | None]:
         progress = None if found is None else _restore(training, found[0])
         if not (run.path / RESOLVED).exists() or (run.path / RESOLVED).read_bytes() != settings.encode():
             write_sealed(run.path / RESOLVED, settings)
+        if progress is not None and progress.done == run.total_epochs:
+            checkpoint.prune(run.checkpoints)  # killed before that was done
         metrics = Metrics(run.path, 0 if found is None else found[1].lines)
         yield None
         done, valid_nll, log_z, start = 0, None, None, time.perf_counter()
