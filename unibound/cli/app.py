@@ -3,17 +3,23 @@
 Exit codes: 0 ok, 1 failed, 2 usage, 3 not finite, 130 interrupted, 141 left by whoever read the output.
 """
 
+import io
 import os
+import re
 import sys
+import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import cyclopts
 from cyclopts import App
 
 import unibound
 from unibound.cli import commands, plugins
-from unibound.errors import UniboundError, UsageError
+from unibound.errors import RunWarning, UniboundError, UsageError
 
+SMALLER = "take smaller batches, fewer chains or particles, or fewer threads"
 COMPLETION = "--install-completion"
 COMMANDS: dict[str, Callable[..., None]] = {
     "certify": commands.certify,
@@ -68,8 +74,14 @@ def _with_settings(command: Callable[..., None], words: Sequence[str] | None) ->
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the `unibound` command."""
     words = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal of few letters gets a question mark for the others
     try:
-        parser(words)(words, exit_on_error=False, print_error=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", RunWarning)
+            warnings.showwarning = partial(_say, warnings.showwarning)
+            parser(words)(words, exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except cyclopts.CycloptsError as error:
         _fail(" ".join(str(error).split()), UsageError.exit_code)
@@ -83,6 +95,14 @@ def main(arguments: list[str] | None = None) -> None:
         if isinstance(error.__context__, BrokenPipeError):  # which rich makes an ordinary failure of
             _leave()
         raise
+    except MemoryError as error:
+        _fail(
+            f"out of memory{f' ({error})' if str(error) else ''}; take smaller batches, or fewer chains or particles", 1
+        )
+    except RuntimeError as error:
+        if not re.search(r"can't allocate memory|not enough memory|out of memory|can't start new thread", str(error)):
+            raise
+        _fail(f"{str(error).splitlines()[0]}; {SMALLER}", 1)
     except OSError as error:
         _fail(": ".join(str(part) for part in (error.filename, error.strerror or error) if part), 1)
 
@@ -93,6 +113,14 @@ def _leave() -> None:
     for stream in (sys.stdout, sys.stderr):  # what is left in their buffers is to be no second error
         os.dup2(nowhere, stream.fileno())
     sys.exit(141)
+
+
+def _say(show: Callable[..., None], message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+    """What is said of a run is one line; all other warnings are shown as ever."""
+    if issubclass(category, RunWarning):
+        print(f"unibound: {message}", file=sys.stderr, flush=True)
+    else:
+        show(message, category, *where, **more)
 
 
 def _fail(text: str, code: int) -> None:

@@ -42,8 +42,7 @@ def run(
         return
     found = [sources.read(config)] if config is not None else []
     resolved = sources.resolve([*found, sources.from_environment(), flags])
-    path = run_dir or console.new_folder(resolved)
-    console.train(unibound.Run.create(path, resolved), resume=False, as_json=json, tensorboard=tensorboard)
+    console.train(unibound.Run.create(run_dir, resolved), resume=False, as_json=json, tensorboard=tensorboard)
 
 
 def evaluate(

@@ -15,7 +15,7 @@ from unibound.errors import UsageError
 from unibound.evaluation.conclusion import Evaluation
 from unibound.partition import LogZ, PartitionEstimator, Sandwich
 from unibound.runs.result import Result, finite, numbers
-from unibound.runs.run import RESOLVED, Run
+from unibound.runs.run import RESOLVED, Run, read_settings
 from unibound.settings import sources
 from unibound.settings.sources import Layer
 
@@ -137,6 +137,6 @@ def partitions(names: str, run: Path | None, flags: Layer) -> dict[str, Partitio
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     if not wanted:
         raise UsageError("--partition names none; give one or several, as in ais,bdmc")
-    base = [] if run is None else [sources.read(run / RESOLVED)]
+    base = [] if run is None else [sources.parse(sources.write(read_settings(run)), run / RESOLVED)]
     shared = sources.share("partition", wanted, [flags])
     return {name: sources.resolve([*base, *layers]).partition.settings for name, layers in shared.items()}

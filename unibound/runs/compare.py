@@ -11,12 +11,14 @@ from typing import Any
 import attrs
 import torch
 
-from unibound.errors import UsageError
+from unibound.errors import DamagedError, UsageError
 from unibound.evaluation.diagnose import gradient_noise
 from unibound.record import settings_class
 from unibound.registry import registries
-from unibound.runs.files import write_text
-from unibound.runs.run import METRICS, RESOLVED, Run
+from unibound.runs import checkpoint, metrics
+from unibound.runs.files import read_json, write_sealed
+from unibound.runs.folder import RESOLVED, differences, read_settings
+from unibound.runs.run import Run
 from unibound.settings import sources
 from unibound.settings.records import Settings
 from unibound.settings.sources import Layer
@@ -81,18 +83,19 @@ def run(
     """Train and measure every cell that is not finished, and yield each with its numbers.
 
     Raises:
-        UsageError: a cell that cannot be trained, before any is.
+        UsageError: a cell that cannot be trained, before any is, or that another process trains.
     """
     started = [(cell, _open(path / cell.name, cell.settings)) for cell in cells]
     for cell, opened in started:
         finished = path / cell.name / CELL
         if opened is None:
-            yield cell, json.loads(finished.read_text())
+            yield cell, _read(finished, cell)
             continue
-        for progress in opened.train(resume=True):
-            on_progress(cell, progress.done)
-        numbers = measure(opened)
-        write_text(finished, json.dumps(numbers, indent=2) + "\n")
+        with opened.owned():
+            for progress in opened.train(resume=bool(checkpoint.finished(opened.checkpoints))):
+                on_progress(cell, progress.done)
+            numbers = measure(opened)
+            write_sealed(finished, json.dumps(numbers, indent=2) + "\n")
         yield cell, numbers
 
 
@@ -100,9 +103,20 @@ def _open(path: Path, settings: Settings) -> Run | None:
     """The run of a cell, new or begun; None if it is finished."""
     if not (path / RESOLVED).exists():
         return Run.create(path, settings)
-    if (path / RESOLVED).read_text() != sources.write(settings):
+    if differences(read_settings(path), settings):
         raise UsageError(f"{path} holds a run with other settings; name another --out")
     return None if (path / CELL).exists() else Run.open(path, weights=False)
+
+
+def _read(path: Path, cell: Cell) -> dict[str, Any]:
+    """The numbers of a finished cell. Raises DamagedError for a file that is none."""
+    what, cure = "no measured run", "remove it, and give the command again"
+    found = read_json(path, cure, what) or {}
+    try:
+        summarize([(cell, found)])
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise DamagedError(f"{path} is {what} ({type(error).__name__}: {error!s:.80}); {cure}") from error
+    return found
 
 
 def measure(run: Run) -> dict[str, Any]:
@@ -110,7 +124,7 @@ def measure(run: Run) -> dict[str, Any]:
     estimator, settings = run.settings.stages[-1].estimator.settings, run.settings
     evaluation = run.evaluate("test")
     steps = -(-len(run.splits.train) // settings.batch_size)
-    lines = [json.loads(line) for line in (run.path / METRICS).read_text().splitlines()]
+    lines = metrics.read(run.path)
     train = run.split("train")
     x = train[: settings.batch_size]
     with torch.random.fork_rng():

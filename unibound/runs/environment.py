@@ -8,6 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+
+from unibound.energy import EnergyPrior
+from unibound.errors import DamagedError
+from unibound.joint import JointBound
+from unibound.kernels.choice import backend
+from unibound.runs.files import read_json
+
+ENVIRONMENT = "env.json"
+CURE = "remove it to go on without"
 
 
 def environment() -> dict[str, Any]:
@@ -23,6 +33,34 @@ def environment() -> dict[str, Any]:
         "unibound": version("unibound"),
         "commit": commit(),
         "plugins": sorted({f"{point.dist.name} {point.dist.version}" for point in points if point.dist}),
+    }
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """What the run in a folder ran in; nothing where that was not kept. Raises DamagedError."""
+    path = folder / ENVIRONMENT
+    found = read_json(path, CURE) or {}
+    command = found.get("command", [""])
+    if not (isinstance(command, list) and command and all(isinstance(word, str) for word in command)):
+        raise DamagedError(f"{path} is damaged: command is no list of words; {CURE}")
+    return found
+
+
+def numerics(joint: JointBound, like: Tensor) -> dict[str, str | None]:
+    """What decides how numbers are rounded, beside the settings: where any of it differs, so may the last bits.
+
+    Args:
+        joint: where it has no energy, no kernel that has a compiled twin is asked.
+        like: a tensor as the run computes with.
+    """
+    energy = any(isinstance(module, EnergyPrior) for module in joint.modules())
+    twin = backend("rbm_gibbs", like).__name__.rpartition(".")[2] if energy else None
+    return {
+        "unibound": version("unibound"),
+        "torch": torch.__version__,
+        "kernels": twin,
+        "numba": version("numba") if twin == "compiled" else None,
+        "processor": processor(),
     }
 
 

@@ -1,12 +1,13 @@
 """Pictures a person can look at: grids of data as PNG files."""
 
+import io
 import math
-import os
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from unibound import disk
 from unibound.energy import EnergyPrior
 from unibound.errors import UsageError
 from unibound.joint import JointBound
@@ -52,7 +53,7 @@ def _shown(joint: JointBound, x: Tensor, tau: Tensor) -> Tensor:
 
 
 def save_grid(path: Path, x: Tensor, columns: int = 10) -> None:
-    """Write data x [N, *X] in rows as one grey or RGB picture; the file is written beside and renamed.
+    """Write data x [N, *X] in rows as one grey or RGB picture.
 
     *X may be [H, W], [D] with D a square (else one row of pixels), or [3, H, W].
     """
@@ -69,9 +70,9 @@ def save_grid(path: Path, x: Tensor, columns: int = 10) -> None:
         top, left = i // columns * cell_h + BORDER, i % columns * cell_w + BORDER
         canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
     array = (canvas * 255).round().byte().numpy()
-    draft = path.with_name(f".{path.name}.draft")
-    Image.fromarray(array.squeeze(2) if channels == 1 else array).save(draft, format="PNG")
-    os.replace(draft, path)
+    buffer = io.BytesIO()
+    Image.fromarray(array.squeeze(2) if channels == 1 else array).save(buffer, format="PNG")
+    disk.write(path, buffer.getvalue())
 
 
 def _as_images(x: Tensor) -> Tensor:

@@ -57,6 +57,7 @@ class Training:
         self.few = x[:2] >= 0.5 if dynamic else x[:2]
         self.few = self.few.to(x.dtype)
         joint.check(self.few if dynamic else x)
+        self.never_finite = _not_finite(joint)  # as a mask may be
         for stage in stages:
             self._check(stage)
         self._begin(stages[0])
@@ -85,9 +86,7 @@ class Training:
             estimate = self.step(estimator, x)
             bounds.append(estimate.bound)
             sizes.append(estimate.log_weights)
-        for group, module in self.joint.parts().items():
-            if not all(parameter.isfinite().all() for parameter in module.parameters()):
-                raise NonFiniteError(f"{self._where()}: {group} has weights that are not finite; {CURE}")
+        self._require_finite()
         self.epoch += 1
         return Epoch(self.stage, self.epoch, _mean(bounds), _mean(_sizes(sizes)), time.perf_counter() - start)
 
@@ -137,6 +136,22 @@ class Training:
         torch.set_rng_state(state["rng"])
         if torch.cuda.is_available() and state["cuda_rng"]:
             torch.cuda.set_rng_state_all(state["cuda_rng"])
+
+    def _require_finite(self) -> None:
+        """Raise NonFiniteError for anything that must not be kept, nor trained on with: an infinite moment freezes."""
+        for group, module in self.joint.parts().items():
+            if not all(parameter.isfinite().all() for parameter in module.parameters()):
+                raise NonFiniteError(f"{self._where()}: {group} has weights that are not finite; {CURE}")
+        for group, optimizer in self.optimizers.items():
+            for moments in optimizer.state.values():
+                for name, value in moments.items():
+                    if torch.is_tensor(value) and not value.isfinite().all():
+                        raise NonFiniteError(
+                            f"{self._where()}: {name} in the optimizer of {group} is not finite, for a gradient "
+                            f"overflowed, and {group} would hardly move again; {CURE}"
+                        )
+        if wrong := _not_finite(self.joint) - self.never_finite:
+            raise NonFiniteError(f"{self._where()}: {min(wrong)} is not finite; {CURE}")
 
     def _check(self, stage: Stage) -> None:
         """Raise UsageError for a stage that cannot be trained."""
@@ -210,6 +225,11 @@ class Training:
             if groups:
                 return f"{kind} of {', '.join(groups)}"
         return "the data: every weight and gradient is finite"
+
+
+def _not_finite(joint: JointBound) -> set[str]:
+    """Names of buffers, such as the chains, in which not every number is finite."""
+    return {name for name, buffer in joint.named_buffers() if not buffer.isfinite().all()}
 
 
 def untrained(joint: JointBound, stages: Sequence[Stage]) -> tuple[str, ...]:
