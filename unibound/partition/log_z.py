@@ -61,15 +61,22 @@ class LogZ:
     def interval(self) -> Interval:
         """A 95% interval by normal theory: 1.96 standard errors to either side, and a little more.
 
-        That is one part in sqrt(ess), since the standard error is an estimate itself. By how much the expectation
-        misses log Z is no noise and is added, to the end beyond which log Z lies: E[log mean w] is below the log of
-        E[mean w] by half the variance, to second order. No end is claimed where there is no finite standard error.
+        That is one part in sqrt(ess), since the standard error is an estimate itself. Two things are no noise, and are
+        added to the end that they concern. By how much the expectation misses log Z: E[log mean w] is below the log of
+        E[mean w] by half the variance, to second order. And what M chains did not meet: a share of up to 3 / M of all
+        paths may weigh nothing, so the end that is proved is never closer to the estimate than that. No end is claimed
+        where there is no finite standard error.
+
+        Source: Hanley and Lippman-Hand, "If nothing goes wrong, is everything all right?" (1983),
+        https://doi.org/10.1001/jama.1983.03330370053031
         """
-        if not math.isfinite(self.value) or not math.isfinite(self.stderr):
+        if not math.isfinite(self.value) or not math.isfinite(self.stderr) or (self.num_chains or math.inf) <= 3:
             return Interval(None, None)
         margin, shift = NORMAL_95 * self.stderr * (1 + (self.ess or math.inf) ** -0.5), self.stderr**2 / 2
-        low, high = self.value - margin, self.value + margin
-        return Interval(low - shift * (self.side is Side.UPPER), high + shift * (self.side is Side.LOWER))
+        unmet = 0.0 if self.num_chains is None else -math.log1p(-3 / self.num_chains)
+        low = max(margin, unmet) if self.side is Side.LOWER else margin + shift * (self.side is Side.UPPER)
+        high = max(margin, unmet) if self.side is Side.UPPER else margin + shift * (self.side is Side.LOWER)
+        return Interval(self.value - low, self.value + high)
 
     @property
     def trouble(self) -> str | None:

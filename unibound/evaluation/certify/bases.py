@@ -21,10 +21,10 @@ from unibound.support import describe, values
 from unibound.weights import effective_sample_size
 
 BASES = ("data", "uniform", "own chains")
-"""Bases: the rates of the data, every value alike, and the rates of long runs from the model's persistent chains."""
+"""Bases: the rates of the data, every value alike, and those of long runs of the model, or of exact draws."""
 
 LEAST_OWN = 100
-"""Long runs that the rates of the model's own chains are taken of, at least."""
+"""Draws that the rates of the model itself are taken of, at least."""
 
 
 @attrs.frozen
@@ -136,7 +136,9 @@ def look(
     Raises:
         UsageError: a base that the model has not, or a weight that is not finite.
     """
-    own = prior.move(prior.persistent(max(plan.num_chains, LEAST_OWN)), plan.num_steps)
+    many = max(plan.num_chains, LEAST_OWN)
+    exact = annealing.draws_exactly(prior)
+    own = annealing.start_states(prior, many, plan.num_steps)[0]
     bases = {"data": tau, "uniform": _every_value(prior), "own chains": own}
     fitted = {name: states for name, states in bases.items() if states is not None}
     if plan.base not in fitted:
@@ -144,7 +146,7 @@ def look(
     names = sorted(fitted, key=lambda name: name != plan.base)
     best, *others = views = _best_first([_view(prior, name, fitted[name], plan, on_progress) for name in names])
     prior.fit_base(best.fitted)
-    if annealing.draws_exactly(prior):
+    if exact:
         draws, draws_ess, from_data = annealing.start_states(prior, plan.num_chains, 0)[0], None, None
     else:
         draws, draws_ess = _resampled(prior, views, plan)

@@ -129,8 +129,8 @@ def read_data(path: Path) -> tuple[Tensor, Tensor | None]:
             raise UsageError(f"{path}: {name} is empty; {cure}")
         if bool((x < 0).any()) and bool(support.spin.check(x).all()):
             raise UsageError(
-                f"{path}: {name} holds spins, -1 and 1, and the RBM is one over bits. Was it trained on spins, convert "
-                "weights and data: 4 W for W, 2 (vbias - W 1) for vbias, 2 (hbias - W' 1) for hbias, each by the old W, "
-                "and (1 + x) / 2 for x; likelihoods stay as they are. Was it trained on bits, convert the data alone"
+                f"{path}: {name} holds spins, -1 and 1, but the RBM is over bits. Was it trained on spins, convert the "
+                "weights, to 4 W, 2 (vbias - W 1) and 2 (hbias - W' 1) by the old W, and the data, to (1 + x) / 2; "
+                "likelihoods stay as they are. Was it trained on bits, convert the data alone"
             )
     return found["test"], found.get("train")

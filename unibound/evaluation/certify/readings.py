@@ -14,7 +14,7 @@ from torch import Tensor
 from unibound.energy import EnergyPrior
 from unibound.evaluation.certify import checks
 from unibound.evaluation.certify.bases import Plan, look
-from unibound.partition import annealing, schedules
+from unibound.partition import annealing, enumeration, schedules
 
 LEAST_GAIN = 0.1
 """Nats per datum that another reading must gain to be worth a word."""
@@ -117,9 +117,12 @@ def of_weights(
     """
     prior, plan = copy.deepcopy(prior).eval(), attrs.evolve(plan, base="data")
     test, train = (x.to(prior.chains) for x in (test, train))
+    log_f = -checks.free_energies(copy.deepcopy(prior).double(), test)
+    if annealing.draws_exactly(prior):
+        found = Reading(name, log_f - enumeration.log_sum(prior) - log_p, False)
+        return found if found.gains else None
     prior.fit_base(train)
     path = schedules.coarser(plan.schedule(prior), COARSER)
-    log_f = -checks.free_energies(copy.deepcopy(prior).double(), test)
     flattered = annealing.lower_bound(prior, annealing.forward(prior, plan.few, path, on_progress)[1])
     if not Reading(name, log_f - flattered.value - log_p, False).gains:
         return None
