@@ -73,6 +73,7 @@ def certify_joint(
         torch.manual_seed(seed)
         log_base = checks.log_base_rate(train, test)
         evidence: tuple[Evidence, ...] = ()
+        said: tuple[str, ...] = ()
         if log_base is not None:
             value = log_base.mean().item()
             evidence = (Evidence("base rates", value, None, "log p of independent pixels", Side.EQUAL, True),)
@@ -86,7 +87,7 @@ def certify_joint(
             prior = copy.deepcopy(require_energy_prior("certify", unnormalized)).eval()
             plan = Plan(base, temperatures, num_chains, num_steps, tolerance)
             found = certify_log_z(prior, codes, plan, partitions, on_progress)
-            both, evidence = found.both, (*found.evidence, *evidence)
+            both, evidence, said = found.both, (*found.evidence, *evidence), found.warnings
             if found.reasons:
                 return attrs.evolve(refused(found.reasons, both, evidence), num_data=len(test))
             middle = ScaledPrior(prior, attrs.evolve(both.upper, value=both.middle))
@@ -102,10 +103,9 @@ def certify_joint(
                 note = csl_note(len(log_csl))
                 evidence += (Evidence("CSL", csl, stderr, "log p of the chain", Side.LOWER, False, note),)
             certificate = _conclude(result, both, evidence, assumptions(both))
-    if (reason := below_base_rate(-result.nll, log_base, tolerance)) is not None:
-        certificate = attrs.evolve(
-            certificate, verdict="refused", reasons=(reason,), test_ll=None, test_ll_interval=None, test_ll_stderr=None
-        )
+    if (doubt := below_base_rate(-result.nll, log_base, tolerance)) is not None:
+        said = (*said, doubt)
+    certificate = attrs.evolve(certificate, warnings=said)
     return attrs.evolve(certificate, num_data=len(test), seconds=time.perf_counter() - start)
 
 
