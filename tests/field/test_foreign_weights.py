@@ -78,8 +78,7 @@ def test_one_hidden_unit(certify: Callable[..., Any]) -> None:
 def test_one_unit_on_either_side(visible: int, hidden: int, certify: Callable[..., Any]) -> None:
     random, W, b, c = random_rbm(3, visible, hidden)
     x = draw(random, 300, W, b, c)
-    found = certify(W, b, c, test=x)
-    assert holds(found, likelihood(x, W, b, c)) or "likely cause" in found["reasons"][0]
+    assert holds(certify(W, b, c, test=x), likelihood(x, W, b, c))
 
 
 @pytest.mark.parametrize("shape", [(-1, 1), (1, -1)])
