@@ -57,7 +57,8 @@ def certify(
             assert data is not None
             torch.set_num_threads(threads)
             test, train = read_data(data)
-            found = certify_prior(read_rbm(rbm), test, train=train, on_progress=advance, **options)
+            prior, others = read_rbm(rbm)
+            found = certify_prior(prior, test, train=train, others=others, on_progress=advance, **options)
     certificate(found, as_json=as_json)
     if found.verdict == "refused":
         raise UniboundError(f"refused to certify: {'; '.join(found.reasons)}")
@@ -91,6 +92,8 @@ def certificate(certificate: Certificate, *, as_json: bool) -> None:
         )
     for reason in certificate.reasons:
         out.print(f"  {reason}", highlight=False, markup=False)
+    for warning in certificate.warnings:
+        out.print(f"  warning: {warning}", highlight=False, markup=False)
     out.print(f"  {certificate.seconds:.1f} s", highlight=False)
 
 

@@ -101,18 +101,18 @@ def certify(
 ) -> None:
     """Give an interval for log Z and one for the test log-likelihood, or refuse with exit code 1 and say why.
 
-    Forward annealing errs low on log Z and reverse annealing high; where they disagree, or rest on a few chains,
-    or the data are not those of the model, there is no likelihood to be had. Partition estimators that are named
-    bear witness too: one that contradicts the interval for log Z refuses it.
+    Forward annealing, from three bases, errs low on log Z and reverse annealing high; where they disagree, or rest on a
+    few chains, or the file is read wrongly, there is no likelihood to be had. Partition estimators that are named bear
+    witness too: one that contradicts the interval for log Z refuses it. What is only suspicious is a warning.
 
     Args:
         run: folder of a trained run; or name --rbm and --data instead.
-        rbm: an .npz file with W [visible, hidden], vbias and hbias.
+        rbm: an .npz file with W [visible, hidden], vbias and hbias, and nothing else.
         data: an .npz file with bits, test [N, pixels...] and optionally train.
-        num_chains: annealing chains in each direction.
+        num_chains: annealing chains in each direction; from the other bases half as many.
         temperatures: a number of even ones, or a schedule: linear, piecewise, sigmoid, adaptive.
-        base: where annealing begins: at the data's base rates, or uniform.
-        tolerance: nats by which the two directions may disagree.
+        base: which base has all chains: the data's base rates, or uniform.
+        tolerance: nats that log Z may be left open, and by which the two directions may disagree.
         num_particles: particles per datum, for a run; as in the run by default.
         raise_cases: test data that are annealed in reverse as a check.
         raise_chains: chains for each of them.

@@ -15,7 +15,7 @@ from unibound.claim import Side
 from unibound.energy import EnergyPrior
 from unibound.errors import UsageError
 from unibound.partition import enumeration
-from unibound.partition.log_z import LogZ, NormalizedPrior, Sandwich
+from unibound.partition.log_z import LEAST_FOR_A_BAR, LogZ, NormalizedPrior, Sandwich
 from unibound.partition.schedules import Schedule
 from unibound.tails import pareto_tail_index
 from unibound.weights import effective_sample_size, log_mean_exp
@@ -173,14 +173,23 @@ def start_states(prior: EnergyPrior, num_chains: int, steps: int, tau: Tensor | 
     Returns:
         States [M, *Z], and whether they are heuristic.
     """
-    states = prior.enumeration()
-    if states is not None and states.draw is not None and states.num_bits <= MAX_BITS:
+    if draws_exactly(prior):
         return enumeration.draw(prior, num_chains), False
     if tau is None:
-        start = prior.persistent(num_chains)
-    else:  # in turn, from all over the data
-        start = tau[torch.arange(num_chains, device=tau.device) * max(1, len(tau) // num_chains) % len(tau)]
-    return prior.move(start.to(prior.chains), steps), True
+        return prior.move(prior.persistent(num_chains), steps), True
+    return begun_at(prior, tau, num_chains, steps), True
+
+
+def draws_exactly(prior: EnergyPrior) -> bool:
+    """Whether the prior is small enough to be listed, and so to be drawn from."""
+    states = prior.enumeration()
+    return states is not None and states.draw is not None and states.num_bits <= MAX_BITS
+
+
+def begun_at(prior: EnergyPrior, tau: Tensor, num_chains: int, steps: int) -> Tensor:
+    """Ends [M, *Z] of chains that begin all over tau [N, *Z]."""
+    start = tau[torch.arange(num_chains, device=tau.device) * max(1, len(tau) // num_chains) % len(tau)]
+    return prior.move(start.to(prior.chains), steps)
 
 
 def _sweep(
@@ -205,7 +214,7 @@ def _log_z(prior: EnergyPrior, log_w: Tensor, side: Side, *, heuristic: bool) ->
     sign = 1 if side is Side.LOWER else -1
     ess = effective_sample_size(log_w.unsqueeze(1)).item()
     # Delta method: the relative error of the mean weight is the absolute error of its log.
-    relative_variance = max(count / ess - 1, 0.0) / (count - 1) if count > 1 else math.inf
+    relative_variance = max(count / ess - 1, 0.0) / (count - 1) if ess >= LEAST_FOR_A_BAR else math.inf
     tail = pareto_tail_index(log_w.unsqueeze(1)).item()
     return LogZ(
         value=prior.base_log_z() + sign * log_mean_exp(log_w).item(),

@@ -64,10 +64,12 @@ class RBM(EnergyPrior):
         return kernels.rbm_free_energy(v, *parameters, beta=beta, base_bias=self.base_bias)
 
     @classmethod
-    def from_weights(cls, weight: Tensor, visible_bias: Tensor, hidden_bias: Tensor) -> "RBM":
-        """The RBM of given weight [V, H] and biases [V] and [H], in float32, ready to be evaluated."""
+    def from_weights(
+        cls, weight: Tensor, visible_bias: Tensor, hidden_bias: Tensor, *, dtype: torch.dtype = torch.float32
+    ) -> "RBM":
+        """The RBM of given weight [V, H] and biases [V] and [H], in float32 unless said, ready to be evaluated."""
         num_visible, num_hidden = weight.shape
-        rbm = cls((num_visible,), num_hidden=num_hidden)
+        rbm = cls((num_visible,), num_hidden=num_hidden).to(dtype)
         given = {"weight": weight, "visible_bias": visible_bias, "hidden_bias": hidden_bias}
         rbm.load_state_dict(given, strict=False)
         return rbm.eval()

@@ -15,18 +15,8 @@ from unibound.data.splits import spread
 from unibound.distributions import PointMass
 from unibound.errors import UsageError
 from unibound.evaluation.certify import checks
-from unibound.evaluation.certify.evidence import (
-    Evidence,
-    assumptions,
-    below_base_rate,
-    contradictions,
-    csl_note,
-    fit_base,
-    log_z_evidence,
-    objections,
-    schedule_of,
-    witnesses,
-)
+from unibound.evaluation.certify.bases import Plan
+from unibound.evaluation.certify.evidence import Evidence, assumptions, below_base_rate, certify_log_z, csl_note
 from unibound.evaluation.certify.prior import Base, Certificate, certify, refused, require_sane
 from unibound.evaluation.conclusion import MAX_GAP, Evaluation
 from unibound.evaluation.evaluate import draw_codes, evaluate
@@ -83,6 +73,7 @@ def certify_joint(
         torch.manual_seed(seed)
         log_base = checks.log_base_rate(train, test)
         evidence: tuple[Evidence, ...] = ()
+        said: tuple[str, ...] = ()
         if log_base is not None:
             value = log_base.mean().item()
             evidence = (Evidence("base rates", value, None, "log p of independent pixels", Side.EQUAL, True),)
@@ -94,31 +85,27 @@ def certify_joint(
         else:
             codes = draw_codes(joint, train)
             prior = copy.deepcopy(require_energy_prior("certify", unnormalized)).eval()
-            fit_base(prior, codes, base)
-            path = schedule_of(temperatures, prior)
-            heard = witnesses(prior, partitions)
-            both, end = annealing.sandwich(prior, path, num_chains, num_steps, codes, on_progress)
-            both = attrs.evolve(both, tolerance=tolerance)
-            evidence = (*log_z_evidence(both), *heard, *evidence)
-            if reasons := objections(prior, both, path, num_chains, base) or contradictions(heard, both):
-                return attrs.evolve(refused(reasons, both, evidence), num_data=len(test))
+            plan = Plan(base, temperatures, num_chains, num_steps, tolerance)
+            found = certify_log_z(prior, codes, plan, partitions, on_progress)
+            both, evidence, said = found.both, (*found.evidence, *evidence), found.warnings
+            if found.reasons:
+                return attrs.evolve(refused(found.reasons, both, evidence), num_data=len(test))
             middle = ScaledPrior(prior, attrs.evolve(both.upper, value=both.middle))
             result = evaluate(joint, test, num_particles=num_particles, normalized=middle)
             if len(cases := spread(test, raise_cases)) and raise_cases:
-                raised = annealing.RaisedPrior(prior, path, raise_chains, 1)
+                raised = annealing.RaisedPrior(prior, found.look.best.path, raise_chains, 1)
                 bound = evaluate(joint, cases, num_particles=num_particles, normalized=raised)
                 note = f"{len(cases)} data, one latent each by its weight"
                 evidence += (Evidence("RAISE", -bound.nll, bound.nll_stderr, "log p_ann", Side.LOWER, True, note),)
-            log_csl = checks.conservative(prior, end, spread(test, checks.CSL_CASES), joint.p)
+            log_csl = checks.conservative(prior, found.look.draws, spread(test, checks.CSL_CASES), joint.p)
             if log_csl is not None:
                 csl, stderr = log_csl.mean().item(), log_csl.std().item() / math.sqrt(len(log_csl))
                 note = csl_note(len(log_csl))
                 evidence += (Evidence("CSL", csl, stderr, "log p of the chain", Side.LOWER, False, note),)
             certificate = _conclude(result, both, evidence, assumptions(both))
-    if (reason := below_base_rate(-result.nll, log_base, tolerance)) is not None:
-        certificate = attrs.evolve(
-            certificate, verdict="refused", reasons=(reason,), test_ll=None, test_ll_interval=None, test_ll_stderr=None
-        )
+    if (doubt := below_base_rate(-result.nll, log_base, tolerance)) is not None:
+        said = (*said, doubt)
+    certificate = attrs.evolve(certificate, warnings=said)
     return attrs.evolve(certificate, num_data=len(test), seconds=time.perf_counter() - start)
 
 
