@@ -1,18 +1,69 @@
 """What a run ran in: enough to find the same code, machine and data again."""
 
+import json
 import platform
 import subprocess
 import sys
-from importlib.metadata import entry_points, version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import attrs
 import torch
+from torch import Tensor
+
+from unibound.data.files import File
+from unibound.data.splits import Splits
+from unibound.registry import registries
+from unibound.settings.records import Choice, Settings
+
+ENVIRONMENT, KNOWN = "env.json", "data.json"
 
 
-def environment() -> dict[str, Any]:
-    """Command, versions, plugins and machine; the commit too, where unibound runs from a checkout."""
-    points = entry_points(group="unibound")
+@attrs.frozen(eq=False)
+class Known:
+    """What a run's folder keeps of its data, so that a trained model can be looked at without them.
+
+    Args:
+        mean: of the training data [*X], from which models take their shape and some of their first weights.
+        prepared: what was done to the data, in words.
+    """
+
+    mean: Tensor
+    prepared: str
+
+    @classmethod
+    def of(cls, splits: Splits, prepared: str) -> "Known":
+        """What is kept of data."""
+        return cls(splits.rows("train").mean(), prepared)
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """As plain values."""
+        return {"mean": self.mean.tolist(), "prepared": self.prepared}
+
+    @classmethod
+    def read(cls, folder: Path) -> "Known | None":
+        """That of a run's folder; None where it cannot be read, and the data have to be."""
+        try:
+            found = json.loads((folder / KNOWN).read_text())
+            mean = torch.tensor(found["mean"], dtype=torch.float64)
+            return cls(mean, str(found["prepared"])) if mean.dim() and mean.isfinite().all() else None
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+
+def data_digest(folder: Path) -> str | None:
+    """Digest of the data that the run of a folder began with; None where it is not known."""
+    try:
+        found = json.loads((folder / ENVIRONMENT).read_text()).get("data_sha256")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return found if isinstance(found, str) else None
+
+
+def environment(settings: Settings) -> dict[str, Any]:
+    """Command, versions, the plugins used, and machine; the commit too, where unibound runs from a checkout."""
     return {
         "command": sys.argv,
         "python": platform.python_version(),
@@ -22,8 +73,30 @@ def environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "unibound": version("unibound"),
         "commit": commit(),
-        "plugins": sorted({f"{point.dist.name} {point.dist.version}" for point in points if point.dist}),
+        "plugins": plugins(settings),
     }
+
+
+def plugins(settings: Settings) -> list[str]:
+    """The plugins that a run uses: kind, name, and the distribution each comes from with its version."""
+    chosen = [
+        value
+        for record in (settings, *settings.stages)
+        for field in attrs.fields(type(record))
+        if isinstance(value := getattr(record, field.name), Choice) and value.cls is not File
+    ]
+    return sorted({f"{one.kind} {one.name} from {_origin(one)}" for one in chosen})
+
+
+def _origin(choice: Choice) -> str:
+    known = registries()[choice.kind]
+    if choice.name not in known:
+        return choice.cls.__module__
+    owner = known.owner(choice.name)
+    try:
+        return f"{owner} {version(owner)}"
+    except PackageNotFoundError:
+        return owner
 
 
 def commit() -> str | None:

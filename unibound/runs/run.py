@@ -19,15 +19,16 @@ import torch
 from torch import Tensor
 
 from unibound import support
-from unibound.data.binarization import STATIC_SEED, sample_bits
-from unibound.data.splits import Splits, spread
+from unibound.data.binarization import STATIC_SEED, sample_all
+from unibound.data.rows import Rows, spread
+from unibound.data.splits import Splits
 from unibound.errors import NonFiniteError, UsageError
 from unibound.evaluation.evaluate import MAX_MEMORY, Evaluation, evaluate_all, normalize
 from unibound.joint import JointBound
 from unibound.partition.log_z import NormalizedPrior, PartitionEstimator
 from unibound.runs import checkpoint, pictures
-from unibound.runs.build import build, parse_device, prepare
-from unibound.runs.environment import environment
+from unibound.runs.build import build, load, looks_at_data, parse_device
+from unibound.runs.environment import ENVIRONMENT, KNOWN, Known, data_digest, environment
 from unibound.runs.files import write_text
 from unibound.runs.progress import Bar, Progress, no_bar
 from unibound.runs.result import Result
@@ -41,7 +42,7 @@ RESOLVED, METRICS = "resolved.toml", "metrics.jsonl"
 
 @attrs.frozen(eq=False)
 class Run:
-    """A folder, its settings, the data and the joint they describe.
+    """A folder, its settings, and the data and the joint they describe; data are loaded once they are needed.
 
     Args:
         prepared: what was done to the data, in words; empty if nothing was.
@@ -49,9 +50,9 @@ class Run:
 
     path: Path
     settings: Settings
-    splits: Splits
     joint: JointBound
     prepared: str
+    _loaded: Splits | None = None
 
     @classmethod
     def create(cls, path: Path | str, settings: Settings) -> "Run":
@@ -64,7 +65,9 @@ class Run:
             run._training()  # refuses what cannot be trained, before anything is written
         try:
             path.mkdir(parents=True, exist_ok=True)
-            write_text(path / "env.json", json.dumps(environment() | {"data_sha256": run.data_digest}, indent=2) + "\n")
+            known = environment(settings) | {"data_sha256": run.data_digest}
+            write_text(path / ENVIRONMENT, json.dumps(known, indent=2) + "\n")
+            write_text(path / KNOWN, json.dumps(Known.of(run.splits, run.prepared).document) + "\n")
             write_text(path / RESOLVED, sources.write(settings))
         except OSError as error:
             raise UsageError(f"cannot write a run to {path}: {error.strerror}; name another --run-dir") from error
@@ -74,7 +77,7 @@ class Run:
     def open(cls, path: Path | str, *, weights: bool = True) -> "Run":
         """Open the folder of a run, by default with the weights of its newest checkpoint."""
         path = Path(path)
-        run = cls._build(path, read_settings(path))
+        run = cls._build(path, read_settings(path), Known.read(path))
         if weights:
             newest = checkpoint.newest(run.checkpoints)
             found = checkpoint.load_weights(newest)
@@ -85,16 +88,30 @@ class Run:
         return run
 
     @classmethod
-    def _build(cls, path: Path, settings: Settings) -> "Run":
+    def _build(cls, path: Path, settings: Settings, known: Known | None = None) -> "Run":
+        """A run of these settings, as seeded; what is known of its data spares loading them."""
         torch.set_num_threads(settings.threads)
-        torch.manual_seed(settings.seed)
-        splits, prepared = prepare(settings, settings.data.settings.load())
+        splits = None
+        if known is None:
+            splits, prepared = load(settings)
+            known = Known.of(splits, prepared)
         device, dtype = parse_device(settings.device), getattr(torch, settings.dtype)
-        splits = splits.to(device, dtype)
-        joint = build(settings, splits.train).to(device, dtype)
-        run = cls(path, settings, splits, joint, prepared)
-        joint.p.bind(joint.q, run.split("train"))
+        torch.manual_seed(settings.seed)
+        joint = build(settings, known.mean.to(device, dtype)).to(device, dtype)
+        run = cls(path, settings, joint, known.prepared, splits)
+        if looks_at_data(joint):
+            joint.p.bind(joint.q, run.split("train"))
         return run
+
+    @functools.cached_property
+    def splits(self) -> Splits:
+        """The data. Raises UsageError for others than the run began with."""
+        if self._loaded is not None:
+            return self._loaded
+        splits, _ = load(self.settings)
+        if (began := data_digest(self.path)) is not None and began != splits.digest():
+            raise UsageError(f"the data are not those that {self.path} was trained on; bring them back, or start anew")
+        return splits
 
     @property
     def dynamic(self) -> bool:
@@ -102,11 +119,13 @@ class Run:
         return not support.same(self.splits.support, support.boolean) and self.settings.binarization == "dynamic"
 
     def split(self, name: str) -> Tensor:
-        """One split as it is evaluated [N, *X]: under dynamic binarization, bits sampled once."""
-        x: Tensor = getattr(self.splits, name)
-        if name != "train" or not self.dynamic:
-            return x
-        return sample_bits(x.cpu(), torch.Generator().manual_seed(STATIC_SEED)).to(x.device)
+        """One split as it is evaluated [N, *X], all at once: under dynamic binarization, bits sampled once."""
+        return self.rows(name)[:]
+
+    def rows(self, name: str) -> Rows:
+        """The same as it is kept."""
+        x = self.splits.rows(name)
+        return sample_all(x, STATIC_SEED) if name == "train" and self.dynamic else x
 
     @property
     def checkpoints(self) -> Path:
@@ -137,7 +156,7 @@ class Run:
         return self._epochs(training, None)
 
     def _training(self) -> Training:
-        x, size = self.splits.train, self.settings.batch_size
+        x, size = self.splits.rows("train"), self.settings.batch_size
         return Training(self.joint, self.settings.stages, x, batch_size=size, dynamic=self.dynamic)
 
     def _restore(self, training: Training) -> Progress:
@@ -163,7 +182,7 @@ class Run:
             if self.looks_after(done):
                 with training.overflow_reported():
                     valid = self.evaluate("valid", num_particles=min(100, self.settings.num_particles))
-                    watched = watch(self.joint, self.splits.valid, valid, seed=self.settings.seed)
+                    watched = watch(self.joint, self.splits.rows("valid"), valid, seed=self.settings.seed)
                     chain = pictures.chain(self.joint)
                 valid_nll, log_z = valid.nll, valid.log_z
                 line |= {"valid_nll": valid_nll, "log_z": None if log_z is None else log_z.value, **watched.numbers}
@@ -187,7 +206,7 @@ class Run:
             return None
         with torch.random.fork_rng():
             torch.manual_seed(self.settings.seed)
-            return normalize(self.joint, partition or self.settings.partition.settings, self.split("train"))
+            return normalize(self.joint, partition or self.settings.partition.settings, self.rows("train"))
 
     def evaluate(
         self,
@@ -220,7 +239,7 @@ class Run:
             torch.manual_seed(self.settings.seed)
             results = evaluate_all(
                 self.joint,
-                spread(self.split(split), limit),
+                spread(self.rows(split), limit),
                 normalized,
                 num_particles=num_particles or self.settings.num_particles,
                 max_memory=max_memory,
@@ -244,11 +263,11 @@ class Run:
         start = time.perf_counter()
         self.draw()
         normalized, found = self.normalize(), {}
-        count = len(self.splits.test)  # of training data as many: enough to see overfitting
+        count = len(self.splits.rows("test"))  # of training data as many: enough to see overfitting
         for split in ("test", "train"):
-            with bar(f"evaluating {split}", min(count, len(getattr(self.splits, split)))) as advance:
+            with bar(f"evaluating {split}", min(count, len(self.splits.rows(split)))) as advance:
                 found[split] = self.evaluate(split, normalized=normalized, limit=count, on_progress=advance)
-        every = len(self.splits.train)
+        every = len(self.splits.rows("train"))
         test = attrs.evolve(found["test"], seconds=seconds + time.perf_counter() - start)
         result = Result.of(
             test,
@@ -268,7 +287,7 @@ class Run:
             torch.manual_seed(self.settings.seed)
             pictures.save_grid(self.path / "samples.png", pictures.samples(self.joint))
             with contextlib.suppress(UsageError):  # a p without a p(x | tau) has none
-                pairs = pictures.reconstructions(self.joint, spread(self.splits.test, 50))
+                pairs = pictures.reconstructions(self.joint, spread(self.splits.rows("test"), 50)[:])
                 pictures.save_grid(self.path / "reconstructions.png", pairs)
 
     def _truncate_metrics(self, done: int) -> None:
