@@ -455,6 +455,24 @@ class TestFetch:
         (home / "a.txt").write_bytes(CONTENT[:-1])
         assert fetch(f"{server.url}/a.txt", checksum_of(CONTENT)).read_bytes() == CONTENT
 
+    @pytest.mark.parametrize("source", ["none/a.txt", "short/a.txt", "a.txt"])
+    def test_a_file_of_somebody_s_is_never_lost(self, server, home, source):
+        """Whether there is no replacement, half a one, or another: the checksum itself may be the one that is wrong."""
+        home.mkdir()
+        (home / "a.txt").write_bytes(b"put here by hand")
+        with pytest.raises(UniboundError, match=r"a\.txt, which is left as it is, does not have the checksum"):
+            fetch(f"{server.url}/{source}", checksum_of(b"mistyped"))
+        assert (home / "a.txt").read_bytes() == b"put here by hand"
+        assert list(home.iterdir()) == [home / "a.txt"]
+
+    def test_it_is_set_aside_once_a_verified_one_takes_its_place(self, server, home):
+        home.mkdir()
+        for old in (b"first", b"second"):
+            (home / "a.txt").write_bytes(old)
+            assert fetch(f"{server.url}/a.txt", checksum_of(CONTENT)).read_bytes() == CONTENT
+        assert (home / "a.txt.old").read_bytes() == b"first"
+        assert (home / "a.txt.old1").read_bytes() == b"second"
+
     def test_a_wrong_checksum_leaves_nothing(self, server, home):
         with pytest.raises(
             UniboundError, match=r"a.txt: its 4000 bytes have checksum sha256:.*, not sha256:"
