@@ -1,5 +1,7 @@
 """Build the joint that settings describe, and refuse parts that cannot work together."""
 
+from pathlib import Path
+
 import attrs
 import torch
 from torch import Tensor
@@ -13,9 +15,12 @@ from unibound.generation import Directed, Generation, Layered
 from unibound.joint import JointBound
 from unibound.prior import Prior
 from unibound.runs.precision import mix_precision
+from unibound.settings import sources
 from unibound.settings.convert import choice
 from unibound.settings.defaults import likelihood_over
 from unibound.settings.records import Settings
+
+RESOLVED = "resolved.toml"
 
 
 def build(settings: Settings, x_mean: Tensor) -> JointBound:
@@ -100,3 +105,10 @@ def parse_device(name: str) -> torch.device:
         return probe.device
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"device {name!r} cannot be used here: {str(error).splitlines()[0]}; use cpu") from error
+
+
+def read_settings(path: Path) -> Settings:
+    """The settings of a run's folder. Raises UsageError for a folder that is none of a run."""
+    if not (path / RESOLVED).is_file():
+        raise UsageError(f"{path} is not the folder of a run: it holds no {RESOLVED}")
+    return sources.resolve([sources.read(path / RESOLVED)])

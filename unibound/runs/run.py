@@ -27,7 +27,7 @@ from unibound.evaluation.evaluate import MAX_MEMORY, Evaluation, evaluate_all, n
 from unibound.joint import JointBound
 from unibound.partition.log_z import NormalizedPrior, PartitionEstimator
 from unibound.runs import checkpoint, pictures
-from unibound.runs.build import build, load, looks_at_data, parse_device
+from unibound.runs.build import RESOLVED, build, load, looks_at_data, parse_device, read_settings
 from unibound.runs.environment import ENVIRONMENT, KNOWN, Known, data_digest, environment
 from unibound.runs.files import write_text
 from unibound.runs.progress import Bar, Progress, no_bar
@@ -37,7 +37,7 @@ from unibound.runs.watch import watch
 from unibound.settings import sources
 from unibound.settings.records import Settings
 
-RESOLVED, METRICS = "resolved.toml", "metrics.jsonl"
+METRICS = "metrics.jsonl"
 
 
 @attrs.frozen(eq=False)
@@ -109,7 +109,7 @@ class Run:
         if self._loaded is not None:
             return self._loaded
         splits, _ = load(self.settings)
-        if (began := data_digest(self.path)) is not None and began != splits.digest():
+        if data_digest(self.path) not in (None, splits.digest()):
             raise UsageError(f"the data are not those that {self.path} was trained on; bring them back, or start anew")
         return splits
 
@@ -300,10 +300,3 @@ class Run:
     def data_digest(self) -> str:
         """SHA-256 of the data, as binarized."""
         return self.splits.digest()
-
-
-def read_settings(path: Path) -> Settings:
-    """The settings of a run's folder. Raises UsageError for a folder that is none of a run."""
-    if not (path / RESOLVED).is_file():
-        raise UsageError(f"{path} is not the folder of a run: it holds no {RESOLVED}")
-    return sources.resolve([sources.read(path / RESOLVED)])
