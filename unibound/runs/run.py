@@ -42,7 +42,7 @@ METRICS = "metrics.jsonl"
 
 @attrs.frozen(eq=False)
 class Run:
-    """A folder, its settings, and the data and the joint they describe; data are loaded once they are needed.
+    """A folder, its settings, and the joint and the data they describe, which are loaded once they are needed.
 
     Args:
         prepared: what was done to the data, in words; empty if nothing was.
@@ -65,9 +65,9 @@ class Run:
             run._training()  # refuses what cannot be trained, before anything is written
         try:
             path.mkdir(parents=True, exist_ok=True)
-            known = environment(settings) | {"data_sha256": run.data_digest}
-            write_text(path / ENVIRONMENT, json.dumps(known, indent=2) + "\n")
-            write_text(path / KNOWN, json.dumps(Known.of(run.splits, run.prepared).document) + "\n")
+            known = {ENVIRONMENT: environment(settings) | {"data_sha256": run.data_digest}}
+            for name, document in (known | {KNOWN: Known.of(run.splits, run.prepared).document}).items():
+                write_text(path / name, json.dumps(document, indent=2) + "\n")
             write_text(path / RESOLVED, sources.write(settings))
         except OSError as error:
             raise UsageError(f"cannot write a run to {path}: {error.strerror}; name another --run-dir") from error
@@ -93,8 +93,8 @@ class Run:
         torch.set_num_threads(settings.threads)
         splits = None
         if known is None:
-            splits, prepared = load(settings)
-            known = Known.of(splits, prepared)
+            known = Known.of(*(found := load(settings)))
+            splits = found[0]
         device, dtype = parse_device(settings.device), getattr(torch, settings.dtype)
         torch.manual_seed(settings.seed)
         joint = build(settings, known.mean.to(device, dtype)).to(device, dtype)
@@ -106,10 +106,8 @@ class Run:
     @functools.cached_property
     def splits(self) -> Splits:
         """The data. Raises UsageError for others than the run began with."""
-        if self._loaded is not None:
-            return self._loaded
-        splits, _ = load(self.settings)
-        if data_digest(self.path) not in (None, splits.digest()):
+        splits = self._loaded or load(self.settings)[0]
+        if self._loaded is None and data_digest(self.path) not in (None, splits.digest()):
             raise UsageError(f"the data are not those that {self.path} was trained on; bring them back, or start anew")
         return splits
 
@@ -119,11 +117,11 @@ class Run:
         return not support.same(self.splits.support, support.boolean) and self.settings.binarization == "dynamic"
 
     def split(self, name: str) -> Tensor:
-        """One split as it is evaluated [N, *X], all at once: under dynamic binarization, bits sampled once."""
+        """One split as it is evaluated [N, *X], all at once."""
         return self.rows(name)[:]
 
     def rows(self, name: str) -> Rows:
-        """The same as it is kept."""
+        """The same as it is kept: under dynamic binarization, bits sampled once."""
         x = self.splits.rows(name)
         return sample_all(x, STATIC_SEED) if name == "train" and self.dynamic else x
 
@@ -267,10 +265,9 @@ class Run:
         for split in ("test", "train"):
             with bar(f"evaluating {split}", min(count, len(self.splits.rows(split)))) as advance:
                 found[split] = self.evaluate(split, normalized=normalized, limit=count, on_progress=advance)
-        every = len(self.splits.rows("train"))
-        test = attrs.evolve(found["test"], seconds=seconds + time.perf_counter() - start)
+        every, seconds = len(self.splits.rows("train")), seconds + time.perf_counter() - start
         result = Result.of(
-            test,
+            attrs.evolve(found["test"], seconds=seconds),
             partition=self.settings.partition.name,
             run_dir=self.path,
             train_nll=found["train"].nll,
