@@ -73,6 +73,8 @@ def test_what_is_kept_of_data_and_cannot_be_read_is_read_off_the_data(
     run(npz(X), prior="bernoulli")
     Path("run/data.json").write_text(text)
     assert cli("sample", "run").code == 0
+    npz(flipped(X))
+    refused(cli("evaluate", "run"), "the data are not those that run was trained on")
 
 
 def test_a_comparison_is_of_one_data_set(npz: Callable[..., Path], cli: Cli) -> None:

@@ -107,7 +107,7 @@ class Run:
     def splits(self) -> Splits:
         """The data. Raises UsageError for others than the run began with."""
         splits = self._loaded or load(self.settings)[0]
-        if self._loaded is None and data_digest(self.path) not in (None, splits.digest()):
+        if (self.path / RESOLVED).exists() and data_digest(self.path) not in (None, splits.digest()):
             raise UsageError(f"the data are not those that {self.path} was trained on; bring them back, or start anew")
         return splits
 
