@@ -2,7 +2,8 @@
 
 resolved.toml        every setting        env.json       versions, plugins, data checksum
 metrics.jsonl        one line per epoch   checkpoints/   the newest two
-evaluation.json      the final numbers    samples.png, reconstructions.png, chain.png
+evaluation.json      the final numbers    data.json      what a model takes from its data
+samples.png, reconstructions.png, chain.png
 """
 
 import contextlib
