@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from unibound import support
+from unibound.data.rows import Data
 from unibound.distributions import Chain, Drawn, draw
 from unibound.errors import UsageError
 from unibound.generation import Generation
@@ -115,7 +116,7 @@ class JointBound(nn.Module):
             support.require(wanted, tau[0, :1], "the prior")
 
     @torch.no_grad()
-    def check(self, x: Tensor) -> None:
+    def check(self, x: Data) -> None:
         """Raise UsageError unless q, p and every datum of x [N, *X] fit together; nothing is left changed by it."""
         with self.evaluating(), torch.random.fork_rng():
             tau = self.particles(x[:1], 1, whole=False).tau

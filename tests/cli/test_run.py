@@ -22,6 +22,7 @@ def test_folder_of_a_run(cli: Cli, tiny: Words) -> None:
     assert {path.name for path in Path("run").iterdir()} == {
         "resolved.toml",
         "env.json",
+        "data.json",
         "metrics.jsonl",
         "checkpoints",
         "evaluation.json",

@@ -151,13 +151,23 @@ class TestReadNpz:
         with pytest.raises(UsageError, match="whole numbers from 0 to 15, but the data hold 16"):
             read_npz(tmp_path / "b.npz")
 
-    @pytest.mark.parametrize(("num_valid", "expected"), [(None, 3), (7, 7)])
-    def test_valid_is_the_end_of_train(self, tmp_path, num_valid, expected):
+    def test_valid_is_the_end_of_train_where_a_data_set_says_so(self, tmp_path):
         images = grey(35, 2, 2).numpy()
         np.savez(tmp_path / "a.npz", train_images=images, test_images=images, train_labels=np.arange(35))
-        splits = read_npz(tmp_path / "a.npz", num_valid)
+        splits = read_npz(tmp_path / "a.npz", 7)
         assert torch.equal(torch.cat([splits.train, splits.valid]), torch.from_numpy(images))
-        assert len(splits.valid) == expected
+        assert len(splits.valid) == 7
+
+    @pytest.mark.parametrize("packed", [False, True])
+    def test_elsewhere_valid_is_spread_over_rows_that_may_be_sorted(self, tmp_path, packed):
+        rows = np.unpackbits(np.arange(100, dtype=np.uint8)[:, None], axis=1)
+        x, more = (np.packbits(rows, axis=1), {"n_pixels": 8}) if packed else (rows, {})
+        np.savez(tmp_path / "a.npz", train=x, test=x, **more)
+        splits = read_npz(tmp_path / "a.npz")
+        number = 2.0 ** torch.arange(7, -1, -1)
+        assert (splits.valid @ number).tolist() == list(range(0, 100, 10))
+        both = torch.cat([splits.train, splits.valid]) @ number
+        assert both.sort().values.tolist() == list(range(100))
 
     @pytest.mark.parametrize(
         ("arrays", "reason"),
@@ -444,6 +454,24 @@ class TestFetch:
         home.mkdir()
         (home / "a.txt").write_bytes(CONTENT[:-1])
         assert fetch(f"{server.url}/a.txt", checksum_of(CONTENT)).read_bytes() == CONTENT
+
+    @pytest.mark.parametrize("source", ["none/a.txt", "short/a.txt", "a.txt"])
+    def test_a_file_of_somebody_s_is_never_lost(self, server, home, source):
+        """Whether there is no replacement, half a one, or another: the checksum itself may be the one that is wrong."""
+        home.mkdir()
+        (home / "a.txt").write_bytes(b"put here by hand")
+        with pytest.raises(UniboundError, match=r"a\.txt, which is left as it is, does not have the checksum"):
+            fetch(f"{server.url}/{source}", checksum_of(b"mistyped"))
+        assert (home / "a.txt").read_bytes() == b"put here by hand"
+        assert list(home.iterdir()) == [home / "a.txt"]
+
+    def test_it_is_set_aside_once_a_verified_one_takes_its_place(self, server, home):
+        home.mkdir()
+        for old in (b"first", b"second"):
+            (home / "a.txt").write_bytes(old)
+            assert fetch(f"{server.url}/a.txt", checksum_of(CONTENT)).read_bytes() == CONTENT
+        assert (home / "a.txt.old").read_bytes() == b"first"
+        assert (home / "a.txt.old1").read_bytes() == b"second"
 
     def test_a_wrong_checksum_leaves_nothing(self, server, home):
         with pytest.raises(

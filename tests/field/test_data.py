@@ -50,7 +50,7 @@ def test_levels_that_are_declared_are_scaled_by_the_greatest(npz: Write) -> None
 @pytest.mark.parametrize("how", ["threshold", "static"])
 def test_bits_that_never_vary_are_refused(how: Binarization, npz: Write, cli: Cli) -> None:
     dark = np.zeros((100, 6), np.uint8)
-    dark[-1] = 200  # the file is one of pictures, and its training data are black
+    dark[-1] = np.array([0, 255, 255, 0, 255, 0])  # the file is one of pictures, and its training data are black
     with pytest.raises(UsageError, match="all training data are the same"):
         binarize(read_npz(npz(dark)), how)
     refused(cli("run", "--data", "data.npz", "--binarization", how), "all training data are the same")
@@ -185,7 +185,8 @@ def test_grey_data_train_and_are_looked_at_under_dynamic_binarization(
 ) -> None:
     x = (GREY * 255).astype(np.uint8) if levels else GREY
     few = {} if words.get("prior") == "convolved" else {"partition__num_temperatures": 5, "partition__num_chains": 4}
-    document, said = run(npz(x), binarization="dynamic", **words, **few)
+    path = npz(x, levels=np.array(256)) if levels else npz(x)
+    document, said = run(path, binarization="dynamic", **words, **few)
     assert "sampled as bits in each batch" in document["prepared"]
     assert document["prepared"] in said
     assert document["nll"] > 0

@@ -3,6 +3,7 @@
 Exit codes: 0 ok, 1 failed, 2 usage, 3 not finite, 130 interrupted, 141 left by whoever read the output.
 """
 
+import codecs
 import io
 import os
 import re
@@ -19,8 +20,14 @@ import unibound
 from unibound.cli import commands, plugins
 from unibound.errors import RunWarning, UniboundError, UsageError
 
-SMALLER = "take smaller batches, fewer chains or particles, or fewer threads"
 COMPLETION = "--install-completion"
+PLAIN = "unibound.plainly"
+NO_ROOM = re.compile(
+    "not enough memory|out of memory|can't allocate|Unable to allocate|can't start new thread|numel.*overflow"
+    "|size calculation overflowed|Overflow when unpacking long|array is too big|exceeds the maximum"
+    "|too large to convert|Maximum allowed size"
+)
+"""How torch, numpy and Python say that they have no room."""
 COMMANDS: dict[str, Callable[..., None]] = {
     "certify": commands.certify,
     "check": plugins.check,
@@ -75,8 +82,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Entry point of the `unibound` command."""
     words = sys.argv[1:] if arguments is None else arguments
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal of few letters gets a question mark for the others
+        if isinstance(stream, io.TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
+            stream.reconfigure(errors=PLAIN)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always", RunWarning)
@@ -95,16 +102,29 @@ def main(arguments: list[str] | None = None) -> None:
         if isinstance(error.__context__, BrokenPipeError):  # which rich makes an ordinary failure of
             _leave()
         raise
-    except MemoryError as error:
-        _fail(
-            f"out of memory{f' ({error})' if str(error) else ''}; take smaller batches, or fewer chains or particles", 1
-        )
-    except RuntimeError as error:
-        if not re.search(r"can't allocate memory|not enough memory|out of memory|can't start new thread", str(error)):
-            raise
-        _fail(f"{str(error).splitlines()[0]}; {SMALLER}", 1)
     except OSError as error:
         _fail(": ".join(str(part) for part in (error.filename, error.strerror or error) if part), 1)
+    except (MemoryError, RuntimeError, TypeError, ValueError, OverflowError) as error:
+        if (asked := room_asked(error)) is None:
+            raise
+        _fail(f"there is not enough memory: {asked}; ask for less, as by smaller numbers of particles or chains", 1)
+
+
+def _plainly(error: UnicodeError) -> tuple[str, int]:
+    """What a terminal is shown that cannot show what it should."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    return "".join({"±": "+-"}.get(letter, "?") for letter in text), error.end
+
+
+codecs.register_error(PLAIN, _plainly)
+
+
+def room_asked(error: BaseException) -> str | None:
+    """What was asked for, where an error says that there is no room for it; None for every other error."""
+    text = " ".join(str(error).split())
+    return (text[:120] or type(error).__name__) if isinstance(error, MemoryError) or NO_ROOM.search(text) else None
 
 
 def _leave() -> None:

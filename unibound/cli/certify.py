@@ -18,6 +18,7 @@ from unibound.evaluation.certify import certify as certify_prior
 from unibound.evaluation.certify.rbm_file import read_data, read_rbm
 from unibound.runs.result import finite
 from unibound.runs.run import Run
+from unibound.settings.records import MAX_THREADS
 from unibound.settings.sources import Layer
 
 
@@ -41,8 +42,8 @@ def certify(
     """
     if (run is None) == (rbm is None) or (rbm is None) != (data is None):
         raise UsageError("certify takes the folder of a run, or else both --rbm FILE and --data FILE")
-    if threads < 1:
-        raise UsageError(f"--threads must be at least 1, not {threads}")
+    if not 1 <= threads <= MAX_THREADS:
+        raise UsageError(f"--threads must be at least 1 and at most {MAX_THREADS}, not {threads}")
     opened = None if run is None else Run.open(run)
     if partition is not None or flags.values:
         options["partitions"] = partitions(partition or "", run, flags)

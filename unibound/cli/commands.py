@@ -72,8 +72,8 @@ def evaluate(
     from unibound.cli.flags import as_layer
     from unibound.evaluation.memory import parse_bytes
 
-    if num_particles is not None and num_particles < 1:
-        raise UsageError(f"--num-particles must be at least 1, not {num_particles}")
+    if num_particles is not None:
+        _require("--num-particles", num_particles, 1)
     console.require_split(split)
     memory, opened = parse_bytes(max_memory), unibound.Run.open(run)
     names = opened.settings.partition.name if partition is None else partition
@@ -128,6 +128,12 @@ def certify(
         "num_chains": num_chains, "temperatures": temperatures, "base": base, "tolerance": tolerance,
         "raise_cases": raise_cases, "raise_chains": raise_chains, "seed": seed,
     }  # fmt: skip
+    _require("--seed", seed, 0, 2**63 - 1)
+    _require("--raise-cases", raise_cases, 0)
+    for flag, value in (("--num-chains", num_chains), ("--raise-chains", raise_chains)):
+        _require(flag, value, 1)
+    if num_particles is not None:
+        _require("--num-particles", num_particles, 1)
     flags = as_layer(settings)
     command.certify(run, rbm, data, partition, flags, num_particles, threads=threads, as_json=json, **options)
 
@@ -151,6 +157,8 @@ def diagnose(
     """
     from unibound.cli import diagnose as command
 
+    _require("--num-particles", num_particles, 1)
+    _require("--count", count, 1)
     command.diagnose(unibound.Run.open(run), split, num_particles, count, as_json=json)
 
 
@@ -162,8 +170,7 @@ def sample(run: Path, *, count: int = 100, out: Path | None = None) -> None:
         count: how many.
         out: PNG file to write; samples.png in the run's folder by default.
     """
-    if count < 1:
-        raise UsageError(f"--count must be at least 1, not {count}")
+    _require("--count", count, 1, 100_000)
     from unibound.runs import pictures
     from unibound.runs.files import require_file
 
@@ -220,3 +227,11 @@ def compare(
         flags.values["num_particles"] = evaluation_particles
     found += [sources.from_environment(), flags]
     command.compare(estimators, num_particles, seeds, found, out, as_json=json)
+
+
+def _require(flag: str, value: int, low: int, high: int | None = None) -> None:
+    """Raise UsageError for a number out of range."""
+    if value < low:
+        raise UsageError(f"{flag} must be at least {low}, not {value}")
+    if high is not None and value > high:
+        raise UsageError(f"{flag} must be at most {high}, not {value}")

@@ -30,7 +30,7 @@ def evaluate(
     as_json: bool,
 ) -> None:
     """Evaluate a trained run, once for each way to find log Z, and print what came out."""
-    with bar(f"evaluating {split}", len(getattr(run.splits, split))) as advance:
+    with bar(f"evaluating {split}", len(run.splits.rows(split))) as advance:
         normalized, seconds = [], []
         for partition in partitions.values():
             start = time.perf_counter()

@@ -64,7 +64,7 @@ def configure(settings: Settings, x: Tensor) -> Training:
     """What a run does before its first step. Raises UsageError for what cannot be trained."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        joint = build(settings, x)
+        joint = build(settings, x.mean(0))
         joint.p.bind(joint.q, x)
         return Training(joint, settings.stages, x, batch_size=len(x))
 

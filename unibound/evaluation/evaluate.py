@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unibound import support
 from unibound.claim import Side
-from unibound.data.splits import spread
+from unibound.data.rows import Data, spread
 from unibound.distributions import PointMass
 from unibound.errors import UsageError
 from unibound.evaluation.conclusion import Evaluation
@@ -35,7 +35,7 @@ MAX_CODES = 10_000
 
 
 @torch.no_grad()
-def normalize(joint: JointBound, partition: PartitionEstimator, x: Tensor) -> NormalizedPrior | None:
+def normalize(joint: JointBound, partition: PartitionEstimator, x: Data) -> NormalizedPrior | None:
     """Estimate what normalizes p; None if it is normalized already.
 
     The base distribution of an annealing path is fitted to codes of the data x [N, *X].
@@ -66,7 +66,7 @@ def normalize_by_itself(joint: JointBound, x: Tensor) -> NormalizedPrior | None:
 
 
 @torch.no_grad()
-def draw_codes(joint: JointBound, x: Tensor) -> Tensor:
+def draw_codes(joint: JointBound, x: Data) -> Tensor:
     """What the prior is over, drawn from q(tau | x): one state for each of at most 10000 data of x [N, *X]."""
     with joint.evaluating():
         batches = spread(x, MAX_CODES).split(1000)
@@ -99,7 +99,7 @@ def evaluate(
 @torch.no_grad()
 def evaluate_all(
     joint: JointBound,
-    x: Tensor,
+    x: Data,
     normalized: Sequence[NormalizedPrior | None],
     *,
     num_particles: int,
@@ -156,7 +156,7 @@ def evaluate_all(
     ]
 
 
-def _particles_at_once(joint: JointBound, x: Tensor, max_memory: int) -> int:
+def _particles_at_once(joint: JointBound, x: Data, max_memory: int) -> int:
     size = bytes_per_particle(joint, x[:1])
     at_once = max_memory // size
     if at_once < 1:
@@ -175,14 +175,14 @@ def _add_particles(joint: JointBound, batch: Tensor, tallies: list[Tally], num_p
             tally.add(state, log_w)
 
 
-def _about(joint: JointBound, x: Tensor, levels: int | None) -> dict[str, Any]:
+def _about(joint: JointBound, x: Data, levels: int | None) -> dict[str, Any]:
     """What kind of number the NLL is: of masses or densities, exact where q is the posterior, and of how many bits."""
     posterior = joint.q(x[:1])
     try:
         over = support.of(joint.p.conditional(posterior.sample()))
     except UsageError:
         over = None
-    mass, dims = support.is_discrete(over), x[0].numel()
+    mass, dims = support.is_discrete(over), x[:1].numel()
     scale = dims * math.log(levels - 1) if levels is not None and not mass else 0.0
     return {"mass": mass, "exact": isinstance(posterior, PointMass), "dims": dims, "scale": scale}
 

@@ -6,6 +6,7 @@ import math
 import os
 import pickle
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import get_context, parent_process, resource_tracker
@@ -52,14 +53,25 @@ def estimate(
         UsageError: a weight that is not finite, or a state of other weights or temperatures.
         UniboundError: a process died.
     """
+    if state is not None and not state.absolute().parent.is_dir():
+        raise UsageError(f"state {state} is in no existing folder; make {state.absolute().parent} first")
+    if state is not None and state.is_dir():
+        raise UsageError(f"state {state} is a folder; name a file")
+    if target_stderr > 0 and min(num_chains, max_chains) < 2:
+        raise UsageError("a single chain has no standard error; allow at least 2, or leave target_stderr out")
     seed = int(torch.randint(2**40, ()).item())
     digest = "" if state is None else _digest(prior, schedule)
     log_w = _load(state, digest) if state is not None and state.exists() else torch.zeros(0, dtype=torch.float64)
     while len(log_w) < min(num_chains, max_chains) or (
         annealing.lower_bound(prior, log_w).stderr > target_stderr > 0 and len(log_w) < max_chains
     ):
-        more = forward(prior, min(num_chains, max_chains - len(log_w)), schedule, num_processes, seed + len(log_w))
+        # Batches double: as many more again as there are, so that the error bar is looked at a few times only.
+        count = min(max(num_chains, len(log_w)), max_chains - len(log_w))
+        more = forward(prior, count, schedule, num_processes, seed + len(log_w))
         log_w = torch.cat([log_w, more.cpu()])
+        if target_stderr > 0:
+            found = annealing.lower_bound(prior, log_w).stderr
+            print(f"{len(log_w)} chains: standard error {found:.2g} nats, {target_stderr:g} asked for", file=sys.stderr)
         if state is not None:
             buffer = io.BytesIO()
             torch.save({"digest": digest, "log_w": log_w}, buffer)

@@ -16,6 +16,8 @@ from unibound.evaluation.diagnose import gradient_noise
 from unibound.record import settings_class
 from unibound.registry import registries
 from unibound.runs import checkpoint, metrics
+from unibound.runs.build import load
+from unibound.runs.environment import data_digest
 from unibound.runs.files import read_json, write_sealed
 from unibound.runs.folder import RESOLVED, differences, read_settings
 from unibound.runs.run import Run
@@ -85,6 +87,11 @@ def run(
     Raises:
         UsageError: a cell that cannot be trained, before any is, or that another process trains.
     """
+    began = {cell.name: data_digest(path / cell.name) for cell in cells} if path.exists() else {}
+    if any(began.values()):
+        now = load(cells[0].settings)[0].digest()  # cells differ in estimators and seeds alone
+        if changed := [name for name, digest in began.items() if digest not in (None, now)]:
+            raise UsageError(f"the data are not those that {path / changed[0]} was trained on; name another --out")
     started = [(cell, _open(path / cell.name, cell.settings)) for cell in cells]
     for cell, opened in started:
         finished = path / cell.name / CELL
@@ -123,7 +130,7 @@ def measure(run: Run) -> dict[str, Any]:
     """What a trained run is worth, and how noisy and biased its gradient is; in nats and seconds."""
     estimator, settings = run.settings.stages[-1].estimator.settings, run.settings
     evaluation = run.evaluate("test")
-    steps = -(-len(run.splits.train) // settings.batch_size)
+    steps = -(-len(run.splits.rows("train")) // settings.batch_size)
     lines = metrics.read(run.path)
     train = run.split("train")
     x = train[: settings.batch_size]
@@ -154,7 +161,7 @@ def _own_bound(run: Run) -> float | None:
     """Mean of the estimator's own bound over the test data, in nats of log p*; None where it claims none."""
     estimator = run.settings.stages[-1].estimator.settings
     with run.joint.evaluating():
-        found = [estimator(run.joint, x).bound for x in run.splits.test.split(OWN_BATCH)]
+        found = [estimator(run.joint, x).bound for x in run.splits.rows("test").split(OWN_BATCH)]
     present = [bound for bound in found if bound is not None]
     return torch.cat(present).double().mean().item() if present else None
 

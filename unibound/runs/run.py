@@ -2,8 +2,9 @@
 
 resolved.toml        every setting        env.json       versions, plugins, data checksum
 metrics.jsonl        one line per epoch   checkpoints/   the newest two
-evaluation.json      the final numbers    samples.png, reconstructions.png, chain.png
+evaluation.json      the final numbers    data.json      what a model takes from its data
 SHA256SUMS           digests of these     .lock          held by whoever trains
+samples.png, reconstructions.png, chain.png
 """
 
 import contextlib
@@ -23,15 +24,16 @@ from filelock import FileLock
 from torch import Tensor
 
 from unibound import disk, support
-from unibound.data.binarization import STATIC_SEED, sample_bits
-from unibound.data.splits import Splits, spread
+from unibound.data.binarization import STATIC_SEED, sample_all
+from unibound.data.rows import Rows, spread
+from unibound.data.splits import Splits
 from unibound.errors import DamagedError, NonFiniteError, UsageError
 from unibound.evaluation.evaluate import MAX_MEMORY, Evaluation, evaluate_all, normalize
 from unibound.joint import JointBound
 from unibound.partition.log_z import NormalizedPrior, PartitionEstimator
 from unibound.runs import checkpoint, folder, pictures, session
-from unibound.runs.build import build, parse_device, prepare
-from unibound.runs.environment import ENVIRONMENT, environment
+from unibound.runs.build import build, load, looks_at_data, parse_device
+from unibound.runs.environment import ENVIRONMENT, KNOWN, Known, data_digest, environment
 from unibound.runs.files import write_sealed
 from unibound.runs.folder import RESOLVED, Say, read_settings, warn
 from unibound.runs.metrics import METRICS
@@ -47,7 +49,7 @@ __all__ = ["METRICS", "RESOLVED", "Run", "read_settings"]
 
 @attrs.frozen(eq=False)
 class Run:
-    """A folder, its settings, the data and the joint they describe.
+    """A folder, its settings, and the joint and the data they describe, which are loaded once they are needed.
 
     Args:
         prepared: what was done to the data, in words; empty if nothing was.
@@ -55,9 +57,9 @@ class Run:
 
     path: Path
     settings: Settings
-    splits: Splits
     joint: JointBound
     prepared: str
+    _loaded: Splits | None = attrs.field(default=None, repr=False)
     _lock: FileLock = attrs.field(
         default=attrs.Factory(lambda self: folder.lock_of(self.path), takes_self=True), init=False, repr=False
     )
@@ -80,8 +82,10 @@ class Run:
             run = attrs.evolve(run, path=path)
             with run.owned():
                 folder.require_new(path)
-                about = environment() | {"data_sha256": run.data_digest}
-                write_sealed(path / ENVIRONMENT, json.dumps(about, indent=2) + "\n")
+                about = environment(settings) | {"data_sha256": run.data_digest}
+                known = Known.of(run.splits, run.prepared).document
+                for name, document in ((ENVIRONMENT, about), (KNOWN, known)):
+                    write_sealed(path / name, json.dumps(document, indent=2) + "\n")
                 write_sealed(path / RESOLVED, sources.write(settings))
         except OSError as error:
             raise UsageError(f"cannot write a run to {path}: {error.strerror}; name another --run-dir") from error
@@ -100,11 +104,11 @@ class Run:
             UsageError: no run, or one whose files are damaged or not of one run.
         """
         path = Path(path)
-        run = cls._build(path, read_settings(path, say))
+        run = cls._build(path, read_settings(path, say), Known.read(path))
         if weights:
             newest = checkpoint.newest(run.checkpoints)
             if (about := checkpoint.check(newest)) is not None:
-                require_same(newest, about, run.settings, run.data_digest)
+                require_same(newest, about, run.settings, data_digest(path) or run.data_digest)
             found = checkpoint.load_weights(newest)
             with checkpoint.fitting(newest):
                 # Those of q and p, without what an estimator hung beside them.
@@ -117,16 +121,28 @@ class Run:
         return folder.owned(self.path, self._lock)
 
     @classmethod
-    def _build(cls, path: Path, settings: Settings) -> "Run":
+    def _build(cls, path: Path, settings: Settings, known: Known | None = None) -> "Run":
+        """A run of these settings, as seeded; what is known of its data spares loading them."""
         torch.set_num_threads(settings.threads)
-        torch.manual_seed(settings.seed)
-        splits, prepared = prepare(settings, settings.data.settings.load())
+        splits = None
+        if known is None:
+            known = Known.of(*(found := load(settings)))
+            splits = found[0]
         device, dtype = parse_device(settings.device), getattr(torch, settings.dtype)
-        splits = splits.to(device, dtype)
-        joint = build(settings, splits.train).to(device, dtype)
-        run = cls(path, settings, splits, joint, prepared)
-        joint.p.bind(joint.q, run.split("train"))
+        torch.manual_seed(settings.seed)
+        joint = build(settings, known.mean.to(device, dtype)).to(device, dtype)
+        run = cls(path, settings, joint, known.prepared, splits)
+        if looks_at_data(joint):
+            joint.p.bind(joint.q, run.split("train"))
         return run
+
+    @functools.cached_property
+    def splits(self) -> Splits:
+        """The data. Raises UsageError for others than the run began with."""
+        splits = self._loaded or load(self.settings)[0]
+        if (self.path / RESOLVED).exists() and data_digest(self.path) not in (None, splits.digest()):
+            raise UsageError(f"the data are not those that {self.path} was trained on; bring them back, or start anew")
+        return splits
 
     @property
     def dynamic(self) -> bool:
@@ -134,11 +150,13 @@ class Run:
         return not support.same(self.splits.support, support.boolean) and self.settings.binarization == "dynamic"
 
     def split(self, name: str) -> Tensor:
-        """One split as it is evaluated [N, *X]: under dynamic binarization, bits sampled once."""
-        x: Tensor = getattr(self.splits, name)
-        if name != "train" or not self.dynamic:
-            return x
-        return sample_bits(x.cpu(), torch.Generator().manual_seed(STATIC_SEED)).to(x.device)
+        """One split as it is evaluated [N, *X], all at once."""
+        return self.rows(name)[:]
+
+    def rows(self, name: str) -> Rows:
+        """The same as it is kept: under dynamic binarization, bits sampled once."""
+        x = self.splits.rows(name)
+        return sample_all(x, STATIC_SEED) if name == "train" and self.dynamic else x
 
     @property
     def checkpoints(self) -> Path:
@@ -174,7 +192,7 @@ class Run:
 
     def training(self) -> Training:
         """The joint at the beginning of its training. Raises UsageError if it cannot be trained."""
-        x, size = self.splits.train, self.settings.batch_size
+        x, size = self.splits.rows("train"), self.settings.batch_size
         return Training(self.joint, self.settings.stages, x, batch_size=size, dynamic=self.dynamic)
 
     def normalize(self, partition: PartitionEstimator | None = None) -> NormalizedPrior | None:
@@ -183,7 +201,7 @@ class Run:
             return None
         with torch.random.fork_rng():
             torch.manual_seed(self.settings.seed)
-            return normalize(self.joint, partition or self.settings.partition.settings, self.split("train"))
+            return normalize(self.joint, partition or self.settings.partition.settings, self.rows("train"))
 
     def evaluate(
         self,
@@ -216,7 +234,7 @@ class Run:
             torch.manual_seed(self.settings.seed)
             results = evaluate_all(
                 self.joint,
-                spread(self.split(split), limit),
+                spread(self.rows(split), limit),
                 normalized,
                 num_particles=num_particles or self.settings.num_particles,
                 max_memory=max_memory,
@@ -242,14 +260,13 @@ class Run:
         start = time.perf_counter()
         self.draw()
         normalized, found = self.normalize(), {}
-        count = len(self.splits.test)  # of training data as many: enough to see overfitting
+        count = len(self.splits.rows("test"))  # of training data as many: enough to see overfitting
         for split in ("test", "train"):
-            with bar(f"evaluating {split}", min(count, len(getattr(self.splits, split)))) as advance:
+            with bar(f"evaluating {split}", min(count, len(self.splits.rows(split)))) as advance:
                 found[split] = self.evaluate(split, normalized=normalized, limit=count, on_progress=advance)
-        every = len(self.splits.train)
-        test = attrs.evolve(found["test"], seconds=seconds + time.perf_counter() - start)
+        every, seconds = len(self.splits.rows("train")), seconds + time.perf_counter() - start
         result = Result.of(
-            test,
+            attrs.evolve(found["test"], seconds=seconds),
             partition=self.settings.partition.name,
             run_dir=self.path,
             train_nll=found["train"].nll,
@@ -276,7 +293,7 @@ class Run:
             torch.manual_seed(self.settings.seed)
             pictures.save_grid(self.path / "samples.png", pictures.samples(self.joint))
             with contextlib.suppress(UsageError):  # a p without a p(x | tau) has none
-                pairs = pictures.reconstructions(self.joint, spread(self.splits.test, 50))
+                pairs = pictures.reconstructions(self.joint, spread(self.splits.rows("test"), 50)[:])
                 pictures.save_grid(self.path / "reconstructions.png", pairs)
 
     @functools.cached_property

@@ -34,7 +34,7 @@ def epochs(run: "Run", *, resume: bool, say: Say) -> Generator[Progress | None]:
     """
     with run.owned():
         training, settings = run.training(), sources.write(run.settings)
-        rounding = numerics(run.joint, run.splits.train)
+        rounding = numerics(run.joint, run.splits.rows("train")[:1])
         if not resume and (left := checkpoint.finished(run.checkpoints)):
             raise UsageError(f"{run.path} holds checkpoint {left[-1].name}; go on with --resume {run.path}")
         found = standing(run.path, run.settings, run.data_digest, rounding, say) if resume else None
@@ -55,7 +55,7 @@ def epochs(run: "Run", *, resume: bool, say: Say) -> Generator[Progress | None]:
             if run.looks_after(done):
                 with training.overflow_reported():
                     valid = run.evaluate("valid", num_particles=min(100, run.settings.num_particles))
-                    watched = watch(run.joint, run.splits.valid, valid, seed=run.settings.seed)
+                    watched = watch(run.joint, run.splits.rows("valid"), valid, seed=run.settings.seed)
                     chain = pictures.chain(run.joint)
                 valid_nll, log_z = valid.nll, valid.log_z
                 line |= {"valid_nll": valid_nll, "log_z": None if log_z is None else log_z.value, **watched.numbers}

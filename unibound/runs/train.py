@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from unibound.data.binarization import batches
+from unibound.data.rows import Data
 from unibound.errors import NonFiniteError, UsageError
 from unibound.estimator import Estimate, Estimator
 from unibound.joint import JointBound
@@ -50,12 +51,11 @@ class Training:
     """
 
     def __init__(
-        self, joint: JointBound, stages: Sequence[Stage], x: Tensor, *, batch_size: int, dynamic: bool = False
+        self, joint: JointBound, stages: Sequence[Stage], x: Data, *, batch_size: int, dynamic: bool = False
     ) -> None:
         self.joint, self.stages, self.x, self.batch_size, self.dynamic = joint, stages, x, batch_size, dynamic
         self.stage = self.epoch = 0
-        self.few = x[:2] >= 0.5 if dynamic else x[:2]
-        self.few = self.few.to(x.dtype)
+        self.few = (x[:2] >= 0.5).to(x.dtype) if dynamic else x[:2]
         joint.check(self.few if dynamic else x)
         self.never_finite = _not_finite(joint)  # as a mask may be
         for stage in stages:
@@ -175,7 +175,7 @@ class Training:
         estimator: Estimator = stage.estimator.settings
         self.joint.auxiliary = estimator.auxiliary(self.few)
         if self.joint.auxiliary is not None:
-            self.joint.auxiliary.to(device=self.x.device, dtype=self.x.dtype)
+            self.joint.auxiliary.to(device=self.x.device, dtype=self.few.dtype)
         parts = self.joint.parts()
         trained = set(stage.trains or parts) | {"auxiliary"}
         for group, module in parts.items():

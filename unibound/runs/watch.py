@@ -6,7 +6,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from unibound.data.splits import spread
+from unibound.data.rows import Data, spread
 from unibound.distributions import Bits
 from unibound.energy import EnergyPrior
 from unibound.evaluation.diagnose import count_active
@@ -51,7 +51,7 @@ class Watched:
 
 
 @torch.no_grad()
-def watch(joint: JointBound, x: Tensor, valid: Evaluation, *, seed: int) -> Watched:
+def watch(joint: JointBound, x: Data, valid: Evaluation, *, seed: int) -> Watched:
     """Look at a joint; weights, chains and the random numbers of training are left as they are.
 
     Args:
@@ -69,7 +69,7 @@ def watch(joint: JointBound, x: Tensor, valid: Evaluation, *, seed: int) -> Watc
     return Watched(valid_ess=valid.ess, valid_gap=valid.gap, **found)
 
 
-def _posterior(joint: JointBound, x: Tensor) -> tuple[Tensor, dict[str, Any]]:
+def _posterior(joint: JointBound, x: Data) -> tuple[Tensor, dict[str, Any]]:
     """One state of the prior per datum [N, *Z], and what q(tau | x) looks like."""
     codes, means, noise, sure = [], [], [], []
     for batch in x.split(50):

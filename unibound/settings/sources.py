@@ -30,7 +30,7 @@ class Layer:
 
 STAGE_FIELDS = tuple(field.name for field in attrs.fields(Stage))
 TOP_FIELDS = ("stage", *STAGE_FIELDS, *(field.name for field in attrs.fields(Settings) if field.name != "stages"))
-NO_SETTINGS = ("UNIBOUND_DATA_HOME", "UNIBOUND_DATA_DIR", "UNIBOUND_GOLDEN_DIR", "UNIBOUND_KERNELS")
+NO_SETTINGS = ("UNIBOUND_DATA_HOME", "UNIBOUND_DATA_DIR", "UNIBOUND_GOLDEN_DIR", "UNIBOUND_KERNELS", "UNIBOUND_PLUGINS")
 """Variables that say where things are on a machine, and nothing of a run."""
 
 

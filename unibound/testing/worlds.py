@@ -72,7 +72,7 @@ class World:
         joint = JointBound(LinearInference(2, (1,)), Directed(prior or Bell((1,)), LinearGenerator(1, 2)))
         xs = 1.3 * torch.randn(4, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         taus = torch.linspace(-30, 30, 6001, dtype=torch.float64).unsqueeze(1)
-        return cls.of(joint, seed, 0.2, xs, taus, torch.full((6001,), math.log(0.01)), num_nodes)
+        return cls.of(joint, seed, 0.2, xs, taus, torch.full((6001,), math.log(0.01), dtype=torch.float64), num_nodes)
 
     @classmethod
     def of_layers(cls, seed: int = 0, prior: Prior | None = None) -> "World":

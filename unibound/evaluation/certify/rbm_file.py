@@ -123,7 +123,7 @@ def read_data(path: Path) -> tuple[Tensor, Tensor | None]:
     """
     cure = "write it with np.savez(file, test=...), optionally train=..., bits as [N, pixels...]"
     splits, _ = read_splits(path, cure, ("test",))
-    found = {name: torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32)) for name, x in splits.items()}
+    found = {name: x[:] for name, x in splits.items()}
     for name, x in found.items():
         if not len(x):
             raise UsageError(f"{path}: {name} is empty; {cure}")
