@@ -11,7 +11,7 @@ from unibound.errors import UsageError
 from unibound.runs import checkpoint, pictures
 from unibound.runs.checkpoint import About
 from unibound.runs.environment import numerics
-from unibound.runs.files import write_sealed
+from unibound.runs.files import read_sums, write_sealed
 from unibound.runs.folder import RESOLVED, Say
 from unibound.runs.metrics import Metrics
 from unibound.runs.progress import Progress
@@ -34,6 +34,7 @@ def epochs(run: "Run", *, resume: bool, say: Say) -> Generator[Progress | None]:
     """
     with run.owned():
         training, settings = run.training(), sources.write(run.settings)
+        read_sums(run.path)  # refused now, and not when the result is to be written down
         rounding = numerics(run.joint, run.splits.rows("train")[:1])
         if not resume and (left := checkpoint.finished(run.checkpoints)):
             raise UsageError(f"{run.path} holds checkpoint {left[-1].name}; go on with --resume {run.path}")
