@@ -272,6 +272,7 @@ class TestFit:
             ([[0, 7], [2, 0]], support.nonnegative_integer, None, [[0, 7], [2, 0]], ""),
             ([[-1, 1], [1, -1]], support.spin, None, [[-1, 1], [1, -1]], ""),
             ([[0, 1], [1, 0]], support.real, None, [[0, 1], [1, 0]], "bits under a density"),
+            ([[0, 1], [1, 0]], support.levels(4), None, [[0, 1], [1, 0]], ""),
         ],
     )
     def test_as_much_as_is_needed_and_it_is_said(self, x, wanted, how, expected, said):
@@ -279,6 +280,20 @@ class TestFit:
         torch.testing.assert_close(fitted.train, torch.tensor(expected).float())
         assert words.startswith(said)
         assert bool(words) is bool(said)
+
+    @pytest.mark.parametrize("scaled", [False, True])
+    def test_levels_are_kept_by_who_is_over_so_many(self, scaled):
+        x = torch.tensor([[0.0, 1.0], [3.0, 2.0]])
+        over = (
+            {"support": support.unit_interval, "levels": 4} if scaled else {"support": support.integer_interval(0, 3)}
+        )
+        levels = Splits(*[x / 3 if scaled else x] * 3, **over)
+        fitted, words = fit(levels, support.levels(4), None, "likelihood l")
+        torch.testing.assert_close(fitted.train, x / 3)
+        assert words == "4 grey levels kept, as steps from 0 to 1"
+        assert (fitted.levels, fitted.support.count) == (4, 4)
+        with pytest.raises(UsageError, match=r"is over 256 levels .*, but data has 4; set its levels to 4$"):
+            fit(levels, support.levels(256), None, "likelihood l")
 
     @pytest.mark.parametrize(
         ("x", "wanted", "how", "reason"),
@@ -292,6 +307,7 @@ class TestFit:
             ([[0.2, 1], [0.7, 0]], support.real, "threshold", "binarization threshold makes bits.*over reals"),
             ([[0, 7], [2, 0]], support.boolean, None, "holds counts, which are no grey levels"),
             ([[-1, 1], [1, -1]], support.boolean, None, "holds spins"),
+            ([[0.2, 1], [0.7, 0]], support.levels(256), None, "over 256 levels from 0 to 1, but the data hold 0.7"),
             ([[-1.5, 1], [1, -1]], support.nonnegative_integer, None, "over counts, but the data hold -1.5"),
             ([[0.2, 0.3], [0.1, 0]], support.boolean, None, "all training data are the same"),
             ([[3, 3], [3, 3]], support.nonnegative_integer, None, "all training data are the same"),

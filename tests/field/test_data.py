@@ -120,6 +120,19 @@ def test_declared_levels_count_as_such(npz: Write, run: Callable) -> None:
     assert document["bits_per_dim"] == pytest.approx(right)
 
 
+def test_levels_under_masses_count_bits_of_a_level_too(npz: Write, run: Callable, cli: Cli) -> None:
+    """Noise of all 256 levels has eight bits, and nothing can tell it in less."""
+    path, of_levels = npz(RNG(0).integers(0, 256, (100, 6)).astype(np.uint8)), {"likelihood": "discretized_logistic"}
+    document, said = run(path, estimator="sgvb", prior="gaussian", **of_levels)
+    assert "256 grey levels kept" in said
+    assert document["bits_per_dim"] == pytest.approx(document["nll"] / (6 * math.log(2)))
+    assert document["bits_per_dim"] > 8
+    reason = "likelihood discretized_logistic is over 17 levels"
+    refused(
+        cli("run", "--data", path, "--likelihood", "discretized_logistic", "--likelihood.levels", 17), reason, "256"
+    )
+
+
 @pytest.mark.parametrize("kind", ["bits", "spins", "counts"])
 def test_a_density_trained_on_masses_is_said(kind: str, npz: Write, run: Callable) -> None:
     x = RNG(0).integers(0, 2, (100, 6))

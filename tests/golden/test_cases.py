@@ -8,7 +8,6 @@ import pytest
 from golden import FOLDER, KEPT, close, items, tensor
 
 MISSING = {
-    "13_discretized_logistic_mixture": "a mixture of logistics over levels",
     "16_planar_flow": "planar flows",
     "20_binomial_diffusion": "the binomial diffusion",
     "21_continuous_diffusion": "the variational diffusion",

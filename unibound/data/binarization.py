@@ -112,6 +112,13 @@ def fit(splits: Splits, wanted: Constraint | None, how: Binarization | None, who
         )
     if wanted is None or support.within(have, wanted):
         return splits, ""
+    if isinstance(wanted, support.levels) and (scaled := scale(splits)).levels is not None:
+        if scaled.levels != wanted.count:
+            raise UsageError(
+                f"{who} is over {support.describe(wanted)}, but {splits.source} has {scaled.levels}; set its levels to "
+                f"{scaled.levels}"
+            )
+        return attrs.evolve(scaled, support=wanted), f"{_grey(splits)} kept, as steps from 0 to 1"
     if needs_bits and how != "none":
         words = {"threshold": "set to bits at one half", "static": "sampled once as bits", "dynamic": "sampled as bits"}
         chosen: Binarization = how or "threshold"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
 from unibound import disk
 from unibound.energy import EnergyPrior
@@ -41,15 +42,23 @@ def reconstructions(joint: JointBound, x: Tensor) -> Tensor:
         UsageError: a p that has no p(x | tau).
     """
     with joint.evaluating():
-        mean = joint.p.conditional(joint.q(x).sample()).mean
-    return torch.stack([x, mean], 1).flatten(0, 1)
+        made = _seen(joint.p.conditional(joint.q(x).sample()))
+    return torch.stack([x, made], 1).flatten(0, 1)
 
 
 def _shown(joint: JointBound, x: Tensor, tau: Tensor) -> Tensor:
     try:
-        return joint.p.conditional(tau).mean
+        return _seen(joint.p.conditional(tau))
     except UsageError:  # no p(x | tau)
         return x
+
+
+def _seen(made: Distribution) -> Tensor:
+    """The mean of a distribution over data, where it has one, else a draw: [N, *X]."""
+    try:
+        return made.mean
+    except NotImplementedError:
+        return made.sample()
 
 
 def save_grid(path: Path, x: Tensor, columns: int = 10) -> None:

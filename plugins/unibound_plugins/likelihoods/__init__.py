@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from unibound_plugins.likelihoods.bernoulli import Bernoulli as Bernoulli
     from unibound_plugins.likelihoods.gaussian import Gaussian as Gaussian
     from unibound_plugins.likelihoods.laplace import Laplace as Laplace
+    from unibound_plugins.likelihoods.levels import DiscretizedLogistic as DiscretizedLogistic
+    from unibound_plugins.likelihoods.levels import LogisticMixture as LogisticMixture
     from unibound_plugins.likelihoods.logistic import Logistic as Logistic
     from unibound_plugins.likelihoods.student_t import StudentT as StudentT
 else:
