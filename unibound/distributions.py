@@ -224,6 +224,35 @@ def draw(made: Distribution, count: int, *, reparameterized: bool = False) -> tu
     return value, made.log_prob(value)
 
 
+class Flat(Drawn):
+    """Another distribution whose events [*Z] are laid out in a row [Z]."""
+
+    def __init__(self, base: Distribution) -> None:
+        self.base, self.has_rsample = base, base.has_rsample
+        super().__init__(base.batch_shape, torch.Size([base.event_shape.numel()]), validate_args=False)
+
+    @property
+    def support(self) -> Constraint:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.base.support  # pyright: ignore[reportReturnType]
+
+    @property
+    def mean(self) -> Tensor:
+        return self.base.mean.flatten(-len(self.base.event_shape))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """log-probability of a row [..., Z]: [...] nats."""
+        return self.base.log_prob(value.unflatten(-1, self.base.event_shape))
+
+    def draw(self, count: int, *, reparameterized: bool) -> tuple[Tensor, Tensor]:
+        value, log_q = draw(self.base, count, reparameterized=reparameterized)
+        return value.flatten(-len(self.base.event_shape)), log_q
+
+
+def flat(made: Distribution) -> Distribution:
+    """A distribution over rows: the same where its events are rows already."""
+    return made if len(made.event_shape) == 1 else Flat(made)
+
+
 class Chain(Drawn):
     """Pieces drawn one after another, each given those before it, side by side in one tensor [..., Z_1 + ... + Z_L].
 

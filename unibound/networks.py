@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from unibound.distributions import Chain
+from unibound.distributions import Chain, flat
 
 
 class Inference(nn.Module, ABC):
@@ -25,6 +25,10 @@ class Inference(nn.Module, ABC):
         What is kept of p must not be registered: its parameters are p's, so that groups stay disjoint.
         """
         del p
+
+    def extended(self, inner: "Inference", size: int) -> "Inference":
+        """The same q, and after each of its draws `size` more latents, drawn by `inner` given the top ones."""
+        return Extended(self, inner, size)
 
 
 class Generator(nn.Module, ABC):
@@ -54,3 +58,33 @@ class Upward(Inference):
     def forward(self, x: Tensor) -> Distribution:
         first, *rest = self.layers
         return Chain(first(x), [lambda pieces, layer=layer: layer(pieces[-1]) for layer in rest], self.sizes)
+
+    def bind(self, p: nn.Module) -> None:
+        for layer in self.layers:
+            layer.bind(p)
+
+    def extended(self, inner: Inference, size: int) -> Inference:
+        *below, top = self.layers
+        return Upward([*below, top.extended(inner, size)], [*self.sizes[:-1], self.sizes[-1] + size])
+
+
+class Extended(Inference):
+    """q(tau | x) q(h | tau): the latents of a model, and beside them those that its prior keeps of its own.
+
+    Args:
+        outer: q(tau | x), whose draws are laid flat.
+        inner: q(h | tau), over events of shape [size].
+        size: elements of h.
+    """
+
+    def __init__(self, outer: Inference, inner: Inference, size: int) -> None:
+        super().__init__()
+        self.outer, self.inner, self.size = outer, inner, size
+
+    def forward(self, x: Tensor) -> Distribution:
+        outer = flat(self.outer(x))
+        return Chain(outer, [lambda pieces: self.inner(pieces[0])], (outer.event_shape.numel(), self.size))
+
+    def bind(self, p: nn.Module) -> None:
+        self.outer.bind(p)
+        self.inner.bind(p)

@@ -19,7 +19,7 @@ data distributions likelihood
 networks
 prior
 energy generation
-joint partition transition
+joint partition transition bipartite
 estimator model
 hookspecs
 registry
