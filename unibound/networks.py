@@ -61,10 +61,11 @@ class Upward(Inference):
 
     def bind(self, p: nn.Module) -> None:
         for layer in self.layers:
+            assert isinstance(layer, Inference)
             layer.bind(p)
 
     def extended(self, inner: Inference, size: int) -> Inference:
-        *below, top = self.layers
+        *below, top = [layer for layer in self.layers if isinstance(layer, Inference)]
         return Upward([*below, top.extended(inner, size)], [*self.sizes[:-1], self.sizes[-1] + size])
 
 

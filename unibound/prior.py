@@ -4,7 +4,9 @@ Shapes: *Z one latent. Everything is in nats.
 """
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -28,8 +30,8 @@ class Prior(Record, nn.Module, ABC):
     support: ClassVar[Constraint | None]
     """What one element of tau is made of; None for a prior that is over whatever q is over."""
 
-    inner: Inference | None = None
-    """q(h | tau) of latents h that the prior keeps of its own, which are then part of tau; see `state_shape`."""
+    small: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    """Settings under which its states are few enough to be listed in the exam, where by default they are not."""
 
     def __init__(self, event_shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -39,6 +41,11 @@ class Prior(Record, nn.Module, ABC):
     def log_z(self) -> float | None:
         """log of the constant by which p* exceeds p, in nats: 0.0 if normalized, None if intractable."""
         return 0.0
+
+    @property
+    def inner(self) -> Inference | None:
+        """q(h | tau) of latents h that the prior keeps of its own, after those of a model; None where it has none."""
+        return None
 
     @property
     def state_shape(self) -> torch.Size:
