@@ -19,7 +19,6 @@ MISSING = {
     "30_flows": "autoregressive flows, and generators by change of variables",
     "32_tempering": "replicas that swap, and population annealing",
     "33_langevin_hmc": "Langevin and Hamiltonian moves",
-    "34_hierarchical_gaussian": "the hierarchical and the ladder VAE",
 }
 """Cases without a test, and what the library does not have yet. A case that got its test leaves this list."""
 
