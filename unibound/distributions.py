@@ -224,6 +224,35 @@ def draw(made: Distribution, count: int, *, reparameterized: bool = False) -> tu
     return value, made.log_prob(value)
 
 
+class Flat(Drawn):
+    """Another distribution whose events [*Z] are laid out in a row [Z]."""
+
+    def __init__(self, base: Distribution) -> None:
+        self.base, self.has_rsample = base, base.has_rsample
+        super().__init__(base.batch_shape, torch.Size([base.event_shape.numel()]), validate_args=False)
+
+    @property
+    def support(self) -> Constraint:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.base.support  # pyright: ignore[reportReturnType]
+
+    @property
+    def mean(self) -> Tensor:
+        return self.base.mean.flatten(-len(self.base.event_shape))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """log-probability of a row [..., Z]: [...] nats."""
+        return self.base.log_prob(value.unflatten(-1, self.base.event_shape))
+
+    def draw(self, count: int, *, reparameterized: bool) -> tuple[Tensor, Tensor]:
+        value, log_q = draw(self.base, count, reparameterized=reparameterized)
+        return value.flatten(-len(self.base.event_shape)), log_q
+
+
+def flat(made: Distribution) -> Distribution:
+    """A distribution over rows: the same where its events are rows already."""
+    return made if len(made.event_shape) == 1 else Flat(made)
+
+
 class Chain(Drawn):
     """Pieces drawn one after another, each given those before it, side by side in one tensor [..., Z_1 + ... + Z_L].
 
@@ -234,18 +263,25 @@ class Chain(Drawn):
     Args:
         first: distribution of the first piece: batch shape [...], event shape [Z_1].
         rest: of each later piece, what makes its distribution of the pieces so far, each [..., Z_l].
-        sizes: Z_1 .. Z_L.
+        sizes: Z_1 .. Z_L, as they lie.
+        downward: the piece that is drawn first lies last, and so on: the top of some layers, which are drawn downwards.
     """
 
     def __init__(
-        self, first: Distribution, rest: Sequence[Callable[[list[Tensor]], Distribution]], sizes: Sequence[int]
+        self,
+        first: Distribution,
+        rest: Sequence[Callable[[list[Tensor]], Distribution]],
+        sizes: Sequence[int],
+        *,
+        downward: bool = False,
     ) -> None:
-        if tuple(first.event_shape) != (sizes[0],) or len(rest) + 1 != len(sizes):
+        if tuple(first.event_shape) != (sizes[-1 if downward else 0],) or len(rest) + 1 != len(sizes):
             raise UsageError(
                 f"a chain of sizes {list(sizes)} has {len(rest) + 1} pieces, the first of shape "
                 f"{list(first.event_shape)}; give one size per piece, that of its events"
             )
         self.first, self.rest, self.sizes = first, tuple(rest), list(sizes)
+        self._order = -1 if downward else 1  # of the pieces as they lie, to be as they are drawn; and back
         super().__init__(first.batch_shape, torch.Size([sum(sizes)]), validate_args=False)
 
     @property
@@ -263,9 +299,10 @@ class Chain(Drawn):
 
     def log_probs(self, value: Tensor) -> Tensor:
         """log-probability of each piece given those before it: [..., Z] to [L, ...] nats."""
-        pieces = list(value.split(self.sizes, -1))
+        pieces = list(value.split(self.sizes, -1))[:: self._order]
         later = [make(pieces[:index]).log_prob(pieces[index]) for index, make in enumerate(self.rest, 1)]
-        return torch.stack(torch.broadcast_tensors(self.first.log_prob(pieces[0]), *later))
+        drawn = torch.broadcast_tensors(self.first.log_prob(pieces[0]), *later)
+        return torch.stack(drawn[:: self._order])
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log q(value) [...] in nats; value broadcasts against the batch."""
@@ -278,4 +315,4 @@ class Chain(Drawn):
             piece, log_piece = draw(make(pieces), 1, reparameterized=reparameterized)
             pieces.append(piece.squeeze(0))
             log_q = log_q + log_piece.squeeze(0)
-        return torch.cat(pieces, -1), log_q
+        return torch.cat(pieces[:: self._order], -1), log_q

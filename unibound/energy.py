@@ -74,10 +74,14 @@ class EnergyPrior(Prior):
     With several `betas` the chains are tempered: a replica of them moves at each, and neighbors swap after every
     step. Only the replica at 1 is read by the gradient.
 
+    An energy may keep latents of its own, such as further layers of a Boltzmann machine. A state is then flat, the
+    latent of the model first and these after it, and `inner` says how they are drawn given the first.
+
     Args:
-        chains: initial states of the persistent chains [M, *Z].
+        chains: initial states of the persistent chains [M, *S].
         steps: moves per training step.
         betas: temperatures of the replicas, rising and ending at 1.
+        event_shape: shape [*Z] of the latent that the model below sees, which begins a state [S]; all of it by default.
 
     Source: Tieleman, "Training restricted Boltzmann machines using approximations to the likelihood
     gradient" (2008), https://www.cs.toronto.edu/~tijmen/pcd/pcd.pdf; for replicas, Desjardins, Courville, Bengio,
@@ -93,8 +97,14 @@ class EnergyPrior(Prior):
     mixing_steps: ClassVar[int] = 100
     """Moves between the persistent chains and the draws that `sample` returns."""
 
-    def __init__(self, chains: Tensor, steps: int, betas: Sequence[float] = (1.0,)) -> None:
-        super().__init__(tuple(chains.shape[1:]))
+    def __init__(
+        self,
+        chains: Tensor,
+        steps: int,
+        betas: Sequence[float] = (1.0,),
+        event_shape: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__(tuple(chains.shape[1:] if event_shape is None else event_shape))
         if betas[-1] != 1 or any(not 0 <= low < high for low, high in pairwise(betas)):
             raise UsageError(f"betas of replicas must rise from at least 0 and end at 1, but are {list(betas)}")
         self.register_buffer("chains", chains)
@@ -106,6 +116,15 @@ class EnergyPrior(Prior):
     @property
     def log_z(self) -> None:
         return None
+
+    @property
+    def state_shape(self) -> torch.Size:
+        return self.chains.shape[1:]
+
+    def visible(self, state: Tensor) -> Tensor:
+        if self.state_shape == self.event_shape:
+            return state
+        return state[..., : self.event_shape.numel()].unflatten(-1, self.event_shape)
 
     @abstractmethod
     def free_energy(self, tau: Tensor, beta: float = 1.0) -> Tensor:
@@ -134,13 +153,13 @@ class EnergyPrior(Prior):
         """Whether `move` leaves p_beta invariant, and not only nearly."""
         return getattr(self.transition, "exact", True)
 
-    def log_transition(self, states: Tensor) -> Tensor:
-        """log-probability of one Gibbs step from each state to each: [S, *Z] to [S, S] nats, differentiable.
+    def log_transition(self, states: Tensor, beta: float = 1.0) -> Tensor:
+        """log-probability of one Gibbs step at beta from each state to each: [S, *Z] to [S, S] nats, differentiable.
 
         Raises:
             UsageError: for a prior that is too large to be listed, or that cannot tell, which is the default.
         """
-        del states
+        del states, beta
         raise UsageError(f"the transitions of {type(self).__name__} cannot be listed; use a small rbm")
 
     @abstractmethod
@@ -162,12 +181,12 @@ class EnergyPrior(Prior):
             return None
 
         def shaped(index: Tensor) -> Tensor:  # numbers of values [N, Z] -> tau [N, *Z]
-            return torch.tensor(listed).to(self.chains)[index.long()].view(-1, *self.event_shape)
+            return torch.tensor(listed).to(self.chains)[index.long()].view(-1, *self.state_shape)
 
         def log_f(index: Tensor) -> Tensor:
             return -self.free_energy(shaped(index))
 
-        return Enumeration(self.event_shape.numel(), log_f, shaped, len(listed))
+        return Enumeration(self.state_shape.numel(), log_f, shaped, len(listed))
 
     def log_reach(self, tau: Tensor, targets: Tensor) -> Tensor | None:
         """log-density of a Gibbs step from each state tau [S, *Z] to each target [N, *Z]: [S, N] nats.

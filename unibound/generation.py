@@ -94,16 +94,16 @@ class Directed(Generation):
         return self.prior.support
 
     def conditional(self, tau: Tensor) -> Distribution:
-        return self.generator(tau)
+        return self.generator(self.prior.visible(tau))
 
     def log_joint(self, x: Tensor, tau: Tensor) -> Tensor:
-        lead = tau.shape[: tau.dim() - len(self.prior.event_shape)]
-        return _of_each(self.prior, tau, lead) + _log_prob(self.generator(tau), x, lead, "p(x | tau)")
+        lead = tau.shape[: tau.dim() - len(self.prior.state_shape)]
+        return _of_each(self.prior, tau, lead) + _log_prob(self.conditional(tau), x, lead, "p(x | tau)")
 
     def dream(self, count: int, *, persistent: bool = False) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
             tau = self.prior.persistent(count) if persistent else self.prior.sample(count)
-            return self.generator(tau).sample(), tau
+            return self.conditional(tau).sample(), tau
 
     def parts(self) -> dict[str, nn.Module]:
         return {"generator": self.generator, "prior": self.prior}
@@ -141,7 +141,7 @@ class Layered(Generation):
             )
         self.prior = prior
         self.generators = nn.ModuleList(generators)
-        self.sizes = list(sizes)
+        self.sizes = [*sizes[:-1], prior.state_shape.numel()]
 
     @property
     def unnormalized(self) -> Prior | None:
@@ -152,11 +152,13 @@ class Layered(Generation):
         return tau[..., -self.sizes[-1] :]
 
     def conditional(self, tau: Tensor) -> Distribution:
-        return self.generators[0](tau[..., : self.sizes[0]])
+        below = tau[..., : self.sizes[0]]
+        return self.generators[0](self.prior.visible(below) if len(self.sizes) == 1 else below)
 
     def log_terms(self, x: Tensor, tau: Tensor) -> Tensor:
         pieces, lead = tau.split(self.sizes, -1), tau.shape[:-1]
-        below = zip(self.generators, (x, *pieces[:-1]), pieces, strict=True)
+        seen = (*pieces[:-1], self.prior.visible(pieces[-1]))
+        below = zip(self.generators, (x, *pieces[:-1]), seen, strict=True)
         terms = [
             _log_prob(generator(piece), value, lead, f"p(tau_{layer} | tau_{layer + 1})" if layer else "p(x | tau_1)")
             for layer, (generator, value, piece) in enumerate(below)
@@ -168,9 +170,10 @@ class Layered(Generation):
 
     @torch.no_grad()
     def complete(self, state: Tensor) -> Tensor:
-        pieces = [state]
+        pieces, seen = [state], self.prior.visible(state)
         for generator in reversed(self.generators[1:]):
-            pieces.append(generator(pieces[-1]).sample())
+            seen = generator(seen).sample()
+            pieces.append(seen)
         return torch.cat(pieces[::-1], -1)
 
     @torch.no_grad()
@@ -193,7 +196,7 @@ def _of_each(prior: Prior, tau: Tensor, lead: torch.Size) -> Tensor:
     log_p = prior.log_prob(tau)
     if log_p.shape != lead:
         raise UsageError(
-            f"log p(tau) of latents {list(lead)}, each {list(prior.event_shape)}, has shape {list(log_p.shape)}, not "
+            f"log p(tau) of latents {list(lead)}, each {list(prior.state_shape)}, has shape {list(log_p.shape)}, not "
             f"{list(lead)}: let log_prob of {type(prior).__name__} sum over the dimensions of one latent, and no others"
         )
     return log_p

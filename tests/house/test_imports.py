@@ -19,7 +19,7 @@ data distributions likelihood
 networks
 prior
 energy generation
-joint partition transition
+bipartite joint partition settled sigmoid_bound transition
 estimator model
 hookspecs
 guests

@@ -120,8 +120,8 @@ class RaisedPrior(NormalizedPrior):
         self.energy_prior, self.path, self.num_chains, self.num_draws = prior, path, num_chains, num_draws
 
     def log_correction(self, tau: Tensor) -> Tensor:
-        lead = tau.shape[: tau.dim() - len(self.prior.event_shape)]
-        flat = tau.reshape(-1, *self.prior.event_shape)
+        lead = tau.shape[: tau.dim() - len(self.prior.state_shape)]
+        flat = tau.reshape(-1, *self.prior.state_shape)
         return log_p_ann(self.energy_prior, flat, self.path, self.num_chains).view(lead)
 
 

@@ -244,7 +244,7 @@ class ScaledPrior(NormalizedPrior):
         self._value = log_z.value
 
     def log_correction(self, tau: Tensor) -> Tensor:
-        lead = tau.shape[: tau.dim() - len(self.prior.event_shape)]
+        lead = tau.shape[: tau.dim() - len(self.prior.state_shape)]
         return tau.new_full(lead, -self._value, dtype=torch.float64)
 
 

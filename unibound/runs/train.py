@@ -163,6 +163,12 @@ class Training:
         estimator.check(self.joint, self.few)
         if idle := ", ".join(group for group in stage.trains if group in estimator.untrained):
             raise UsageError(f"{name} does not train {idle}; leave {idle} out of trains, or use another estimator")
+        one = sorted(estimator.together & parts.keys())
+        optimizers = [stage.optimizers.get(group, stage.optimizer) for group in one]
+        if stage.trains and set(one) - set(stage.trains):
+            raise UsageError(f"{name} keeps weights of {' and '.join(one)} equal; name both in trains, or leave it out")
+        if any(other != optimizers[0] for other in optimizers):
+            raise UsageError(f"{name} keeps weights of {' and '.join(one)} equal; give them one optimizer")
         groups = [group for group in stage.trains or parts if group not in estimator.untrained]
         if not any(True for group in groups if group in parts for _ in parts[group].parameters()):
             raise UsageError(

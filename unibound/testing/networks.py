@@ -31,6 +31,28 @@ class BitInference(Inference):
         return Bits(self.network(x).view(*x.shape[:-1], *self.tau_shape), len(self.tau_shape))
 
 
+class AffineInference(Inference):
+    """q(tau | x) over independent bits whose logits are affine in x."""
+
+    def __init__(self, x_size: int, tau_size: int) -> None:
+        super().__init__()
+        self.network = nn.Linear(x_size, tau_size)
+
+    def forward(self, x: Tensor) -> Distribution:
+        return Bits(self.network(x))
+
+
+class AffineGenerator(Generator):
+    """p(x | tau) over independent bits whose logits are affine in tau."""
+
+    def __init__(self, tau_size: int, x_size: int) -> None:
+        super().__init__()
+        self.network = nn.Linear(tau_size, x_size)
+
+    def forward(self, tau: Tensor) -> Distribution:
+        return Bits(self.network(tau))
+
+
 class BitGenerator(Generator):
     """p(x | tau) over independent bits."""
 

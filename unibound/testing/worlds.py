@@ -21,6 +21,8 @@ from unibound.prior import Prior
 from unibound.support import same, spin
 from unibound.testing.listing import all_bits, all_states, gradients, parameter_groups, scatter, tuples, uneven
 from unibound.testing.networks import (
+    AffineGenerator,
+    AffineInference,
     BitGenerator,
     BitInference,
     LinearGenerator,
@@ -87,6 +89,18 @@ class World:
         above = all_states(prior.support, (2,))
         taus = torch.cat([all_bits((1,)).repeat_interleave(len(above), 0), above.repeat(2, 1)], 1)
         return cls.of(joint, seed, 0.8, all_bits((2,)), taus, torch.zeros(len(taus)), None)
+
+    @classmethod
+    def of_tied_layers(cls, seed: int = 0) -> "World":
+        """Two pixels and two layers of two and one latents, affine, with the weights of q those of p, transposed."""
+        sizes = (2, 1)
+        ups, downs = [AffineInference(2, 2), AffineInference(2, 1)], [AffineGenerator(2, 2), AffineGenerator(1, 2)]
+        joint = JointBound(Upward(ups, sizes), Layered(Rates((1,)), downs, sizes))
+        taus = all_bits((3,))
+        world = cls.of(joint, seed, 0.8, all_bits((2,)), taus, torch.zeros(len(taus)), None)
+        for up, down in zip(ups, downs, strict=True):
+            up.network.weight.data.copy_(down.network.weight.data.mT)
+        return world
 
     @classmethod
     def of(

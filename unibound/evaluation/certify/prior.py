@@ -219,12 +219,12 @@ def _mean(values: Tensor) -> tuple[float, float | None]:
 
 def _fitting(prior: EnergyPrior, x: Tensor) -> Tensor:
     """Data in the shape and type of the prior's latents."""
-    size = prior.event_shape.numel()
+    size = prior.state_shape.numel()
     if len(x) < 1 or x[0].numel() != size:
         over = support.describe(prior.support)
         raise UsageError(f"the model is over {size} {over}, but the data have shape {list(x.shape)}; give [N, {size}]")
     support.require(prior.support, x, "the model")
-    return x.reshape(len(x), *prior.event_shape).to(prior.chains)
+    return x.reshape(len(x), *prior.state_shape).to(prior.chains)
 
 
 def require_sane(tolerance: float, num_steps: int, raise_cases: int, raise_chains: int) -> None:
