@@ -13,7 +13,6 @@ MISSING = {
     "20_binomial_diffusion": "the binomial diffusion",
     "21_continuous_diffusion": "the variational diffusion",
     "23_dbm": "the deep Boltzmann machine",
-    "26_autoregressive": "NADE, MADE and FVSBN",
     "27_recurrent": "VRNN and DRAW",
     "28_gaussian_bernoulli_rbm": "the RBM over reals",
     "29_unit_types": "RBMs over spins, categories, counts and rectified units",

@@ -18,7 +18,7 @@ record support weights
 data distributions likelihood
 networks
 prior
-energy generation
+autoregressive energy generation
 joint partition transition
 estimator model
 hookspecs
