@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout, logsigmoid, pad
+from torch.nn.functional import dropout, linear, logsigmoid, pad
 
 from unibound import kernels
 from unibound.distributions import Drawn
@@ -61,7 +61,7 @@ class Predicted(Drawn):
         output: what it does to the logits [..., D], or nothing.
     """
 
-    support = boolean
+    support = boolean  # pyright: ignore[reportAssignmentType, reportIncompatibleMethodOverride]
     has_rsample = False
 
     def __init__(
@@ -175,25 +175,25 @@ class Masked(Predictor):
         self.num_hidden, self.dropout = (widths[0] if widths else 0), dropout
         sizes = [num_bits, *widths]
         self.layers = nn.ModuleList(nn.Linear(below, above) for below, above in zip(sizes, widths, strict=False))
-        self.output = nn.Linear(sizes[-1], num_bits) if widths else None
-        self.output_bias = None if widths else nn.Parameter(torch.zeros(num_bits))
-        scale = 1 / math.sqrt(num_bits)
+        last, scale = (widths[-1] if widths else 0), 1 / math.sqrt(num_bits)
+        self.output_weight = nn.Parameter((2 * torch.rand(num_bits, last) - 1) / math.sqrt(max(last, 1)))
+        self.output_bias = nn.Parameter(torch.zeros(num_bits))
         self.direct = nn.Parameter(scale * (2 * torch.rand(num_bits, num_bits) - 1)) if direct else None
         even = [1 + torch.arange(width) * (num_bits - 1) // width for width in widths]
         self.register_buffer("degrees", torch.cat([torch.zeros(0, dtype=torch.long), *even]))  # of all layers in turn
 
     @property
     def size(self) -> int:
-        return 2 * (len(self.degrees) + self.masked_size)
+        return 2 * (len(self.degrees) + len(self.output_bias))
 
     @property
-    def masked_size(self) -> int:
-        """D."""
-        return (self.output_bias if self.output is None else self.output.bias).numel()
+    def linear(self) -> list[nn.Linear]:
+        """The hidden layers."""
+        return [layer for layer in self.layers if isinstance(layer, nn.Linear)]
 
     def layer_degrees(self) -> list[Tensor]:
         """Degrees of each hidden layer's units, each [H]."""
-        return list(self.degrees.split([layer.out_features for layer in self.layers]))
+        return list(self.degrees.split([layer.out_features for layer in self.linear]))
 
     def masks(self, order: Tensor) -> list[Tensor]:
         """Which weights count [out, in], of each hidden layer and then of the logits."""
@@ -205,43 +205,39 @@ class Masked(Predictor):
         return [*found, place.unsqueeze(1) > seen]
 
     def forward(self, bits: Tensor, order: Tensor, hidden: Tensor | None, output: Tensor | None) -> Tensor:
-        units, masks = bits, self.masks(order)
-        for layer, mask in zip(self.layers, masks, strict=False):
-            units = nn.functional.linear(units, layer.weight * mask, layer.bias)
-            if layer is self.layers[0] and hidden is not None:
+        units, masks = bits if self.layers else bits[..., :0], self.masks(order)
+        for depth, layer in enumerate(self.linear):
+            units = linear(units, layer.weight * masks[depth], layer.bias)
+            if depth == 0 and hidden is not None:
                 units = units + hidden
             units = dropout(units.relu(), self.dropout, self.training and self.dropout > 0)
-        if self.output is None:
-            logits = self.output_bias.expand(bits.shape)
-        else:
-            logits = nn.functional.linear(units, self.output.weight * masks[-1], self.output.bias)
+        logits = linear(units, self.output_weight * masks[-1] if self.layers else self.output_weight, self.output_bias)
         if self.direct is not None:
             place = order.argsort()
-            logits = logits + nn.functional.linear(bits, self.direct * (place.unsqueeze(1) > place))
+            logits = logits + linear(bits, self.direct * (place.unsqueeze(1) > place))
         return logits if output is None else logits + output
 
     def draw(
         self, lead: Sequence[int], order: Tensor, hidden: Tensor | None, output: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """What is not known yet is zero, and no mask is needed: each unit is computed once, when all it sees is."""
-        bias = self.output_bias if self.output is None else self.output.bias
-        bits, log_p = bias.new_zeros(*lead, len(order)), bias.new_zeros(tuple(lead))
-        units = [bits.new_zeros(*lead, layer.out_features) for layer in self.layers]
+        bits, log_p = self.output_bias.new_zeros(*lead, len(order)), self.output_bias.new_zeros(tuple(lead))
+        units = [bits[..., :0], *(bits.new_zeros(*lead, layer.out_features) for layer in self.linear)]
         degrees = self.layer_degrees()
         for place, d in enumerate(order.tolist(), 1):
-            logit = bias[d].expand(tuple(lead)) if self.output is None else units[-1] @ self.output.weight[d] + bias[d]
+            logit = units[-1] @ self.output_weight[d] + self.output_bias[d]
             if self.direct is not None:
                 logit = logit + bits @ self.direct[d]
             bit, log_bit = _toss(logit if output is None else logit + output[..., d])
             bits[..., d], log_p = bit, log_p + log_bit
             below = bits
-            for layer, own, degree in zip(self.layers, units, degrees, strict=True):
+            for depth, (layer, degree) in enumerate(zip(self.linear, degrees, strict=True)):
                 due = (degree == place).nonzero().squeeze(1)
-                raised = nn.functional.linear(below, layer.weight[due], layer.bias[due])
-                if below is bits and hidden is not None:
+                raised = linear(below, layer.weight[due], layer.bias[due])
+                if depth == 0 and hidden is not None:
                     raised = raised + hidden[..., due]
-                own[..., due] = raised.relu()
-                below = own
+                below = units[depth + 1]
+                below[..., due] = raised.relu()
         return bits, log_p
 
 

@@ -1,5 +1,6 @@
 """Fully visible models: every conditional, every mask, orderings and what is made of several, and the gradient."""
 
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -8,8 +9,7 @@ from golden import Item, items, tensor
 from listing import bits, gradients
 from torch import Tensor, nn
 
-from unibound import Generator, Prior
-from unibound.autoregressive import Autoregressive, Predicted, Tied
+from unibound.autoregressive import Autoregressive
 
 MADE = pytest.importorskip("unibound_plugins.priors.made").MADE
 NADE = pytest.importorskip("unibound_plugins.priors.nade").NADE
@@ -66,9 +66,9 @@ def check_made(item: Item) -> None:
     widths, direct = [len(bias) for bias in given["b"]], given["W_direct"]
     values = {f"layers.{i}.weight": tensor(w) for i, w in enumerate(given["W"])}
     values |= {f"layers.{i}.bias": tensor(b) for i, b in enumerate(given["b"])}
-    values |= {"output.weight": tensor(given["W_out"]), "output.bias": tensor(given["b_out"])}
+    values |= {"output_weight": tensor(given["W_out"]), "output_bias": tensor(given["b_out"])}
     values |= {"direct": tensor(direct)} if direct else {}
-    values["degrees"] = torch.tensor(sum(given["degrees_hidden"], []))
+    values["degrees"] = torch.tensor([*chain(*given["degrees_hidden"])])
     prior = load(MADE((len(order),), hidden=tuple(widths), direct=bool(direct), order=tuple(order)), values)
     states, found = bits(len(order)), torch.tensor(order)
     item.check(
@@ -81,12 +81,11 @@ def check_made(item: Item) -> None:
 def check_fvsbn(item: Item) -> None:
     given, order = item.input, item.input["order"]
     made = MADE((len(order),), hidden=(), direct=True, order=tuple(order))
-    values = {"direct": tensor(given["A"]), "output_bias": tensor(given["b"]), "degrees": torch.zeros(0).long()}
+    values = {"direct": tensor(given["A"]), "output_bias": tensor(given["b"])}
+    values |= {"output_weight": torch.zeros(len(order), 0), "degrees": torch.zeros(0).long()}
     item.check(log_p_by_state=load(made, values).log_prob(bits(len(order))))
 
 
 @pytest.mark.parametrize("item", items("26_autoregressive"))
 def test_fully_visible_models(item: Item) -> None:
     {"nade": check_nade, "made": check_made, "fvsbn": check_fvsbn}[item.input["family"]](item)
-
-

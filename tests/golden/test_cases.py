@@ -9,14 +9,12 @@ from golden import FOLDER, KEPT, close, items, tensor
 
 MISSING = {
     "13_discretized_logistic_mixture": "a mixture of logistics over levels",
-    "16_planar_flow": "planar flows",
     "20_binomial_diffusion": "the binomial diffusion",
     "21_continuous_diffusion": "the variational diffusion",
     "23_dbm": "the deep Boltzmann machine",
     "27_recurrent": "VRNN and DRAW",
     "28_gaussian_bernoulli_rbm": "the RBM over reals",
     "29_unit_types": "RBMs over spins, categories, counts and rectified units",
-    "30_flows": "autoregressive flows, and generators by change of variables",
     "31_mean_field": "a q that optimizes for each datum",
     "32_tempering": "replicas that swap, and population annealing",
     "33_langevin_hmc": "Langevin and Hamiltonian moves",

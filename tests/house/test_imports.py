@@ -16,7 +16,7 @@ ORDER = """
 claim errors kernels moved tails
 record support weights
 data distributions likelihood
-networks
+flows networks
 prior
 autoregressive energy generation
 joint partition transition
@@ -37,7 +37,12 @@ FLAT = {path.stem for path in CORE.glob("*.py")} - {"__init__", "hookspecs", "mo
 PUBLIC = FLAT | {"data", "kernels", "partition"}
 """What a plugin may import, beside the names in `unibound.__all__`."""
 
-ONLY_IN = {"triton": "unibound/kernels/fused.py", "numba": "unibound/kernels/", "llvmlite": "unibound/kernels/"}
+ONLY_IN = {
+    "zuko": "unibound/flows.py",
+    "triton": "unibound/kernels/fused.py",
+    "numba": "unibound/kernels/",
+    "llvmlite": "unibound/kernels/",
+}
 
 
 def modules(folder: Path) -> list[Path]:

@@ -6,6 +6,7 @@ from unibound_plugins import lazily
 
 if TYPE_CHECKING:
     from unibound_plugins.models.denoising import Denoising as Denoising
+    from unibound_plugins.models.flow import Flow as Flow
     from unibound_plugins.models.identity import Identity as Identity
     from unibound_plugins.models.mlp import MLP as MLP
     from unibound_plugins.models.resnet import ResNet as ResNet

@@ -7,6 +7,7 @@ from unibound_plugins import lazily
 if TYPE_CHECKING:
     from unibound_plugins.priors.bernoulli import Bernoulli as Bernoulli
     from unibound_plugins.priors.convolved import Convolved as Convolved
+    from unibound_plugins.priors.flow import Flow as Flow
     from unibound_plugins.priors.gaussian import Gaussian as Gaussian
     from unibound_plugins.priors.made import MADE as MADE
     from unibound_plugins.priors.nade import NADE as NADE
