@@ -9,8 +9,6 @@ from golden import FOLDER, KEPT, close, items, tensor
 
 MISSING = {
     "13_discretized_logistic_mixture": "a mixture of logistics over levels",
-    "20_binomial_diffusion": "the binomial diffusion",
-    "21_continuous_diffusion": "the variational diffusion",
     "23_dbm": "the deep Boltzmann machine",
     "27_recurrent": "VRNN and DRAW",
     "28_gaussian_bernoulli_rbm": "the RBM over reals",

@@ -19,7 +19,7 @@ data distributions likelihood
 flows networks
 prior
 autoregressive energy generation
-joint partition transition
+joint partition trajectory transition
 estimator model
 hookspecs
 registry
