@@ -10,7 +10,6 @@ from golden import FOLDER, KEPT, close, items, tensor
 MISSING = {
     "13_discretized_logistic_mixture": "a mixture of logistics over levels",
     "23_dbm": "the deep Boltzmann machine",
-    "27_recurrent": "VRNN and DRAW",
     "28_gaussian_bernoulli_rbm": "the RBM over reals",
     "29_unit_types": "RBMs over spins, categories, counts and rectified units",
     "31_mean_field": "a q that optimizes for each datum",

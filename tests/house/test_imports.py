@@ -19,7 +19,7 @@ data distributions likelihood
 flows networks
 prior
 autoregressive energy generation
-joint partition trajectory transition
+joint partition recurrent trajectory transition
 estimator model
 hookspecs
 registry

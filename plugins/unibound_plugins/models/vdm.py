@@ -116,7 +116,7 @@ class Denoiser(nn.Module):
 class MomentGeneration(Generation):
     """p of a trajectory, one moment at a time: its log_joint is an unbiased estimate of the bound.
 
-        log p(z_1) - log q(z_1 | x) + log p(x | z_0) - loss_t(z_t),  p(x | z_0) = N(z_0 / alpha_0, (sigma_0 / alpha_0)^2)
+        log p(z_1) - log q(z_1 | x) + log p(x | z_0) - loss_t(z_t),  p(x | z_0) = N(z_0, sigma_0^2) / alpha_0
 
     loss_t is half of d gamma / dt times the signal to noise times |x - x(z_t)|^2, and in T steps that of the step.
 
