@@ -24,13 +24,12 @@ class Present(Drawn):
 
     Args:
         base: of vectors, batch shape [...].
-        there: 1 where the step is there, 0 where it is not [...].
+        there: 1 where the step is there, 0 where it is not [...]; broadcasts against the batch.
     """
 
     def __init__(self, base: Distribution, there: Tensor) -> None:
         self.base, self.there = base, there
-        batch = torch.broadcast_shapes(base.batch_shape, there.shape)
-        super().__init__(batch, base.event_shape, validate_args=False)
+        super().__init__(base.batch_shape, base.event_shape, validate_args=False)
 
     @property
     def has_rsample(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -45,7 +44,7 @@ class Present(Drawn):
         return self.base.mean * self.there.unsqueeze(-1)
 
     def draw(self, count: int, *, reparameterized: bool) -> tuple[Tensor, Tensor]:
-        value, log_p = draw(self.base.expand(self.batch_shape), count, reparameterized=reparameterized)
+        value, log_p = draw(self.base, count, reparameterized=reparameterized)
         return torch.where(self.there.unsqueeze(-1) > 0, value, 0.0), torch.where(self.there > 0, log_p, 0.0)
 
     def log_prob(self, value: Tensor) -> Tensor:

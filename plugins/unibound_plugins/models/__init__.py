@@ -13,5 +13,6 @@ if TYPE_CHECKING:
     from unibound_plugins.models.resnet import ResNet as ResNet
     from unibound_plugins.models.sbn import SBN as SBN
     from unibound_plugins.models.vdm import VDM as VDM
+    from unibound_plugins.models.vrnn import VRNN as VRNN
 else:
     __getattr__, __dir__ = lazily(__name__, __file__)
