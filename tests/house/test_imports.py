@@ -15,7 +15,7 @@ CORE, PLUGINS = ROOT / "unibound", ROOT / "plugins" / "unibound_plugins"
 ORDER = """
 claim errors kernels moved tails
 record support weights
-data distributions likelihood
+data distributions likelihood predictor
 flows networks
 prior
 autoregressive energy generation

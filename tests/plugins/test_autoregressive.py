@@ -16,9 +16,10 @@ from unibound_plugins.priors.made import MADE
 from unibound_plugins.priors.nade import NADE
 
 from unibound import Prior, UsageError
-from unibound.autoregressive import Autoregressive, Masked, Predicted, Tied
+from unibound.autoregressive import Autoregressive, Predicted
 from unibound.distributions import draw
 from unibound.evaluation.evaluate import evaluate
+from unibound.predictor import Masked, Tied
 from unibound.testing import examine_prior
 from unibound.testing.laws.draws import NUM_DRAWS, follow_log_prob
 from unibound.testing.listing import all_bits, scatter
