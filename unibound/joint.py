@@ -86,7 +86,7 @@ class JointBound(nn.Module):
                 one number per particle and datum.
         """
         posterior = self.q(x)
-        if whole and isinstance(posterior, Drawn) and posterior.partial:
+        if whole and _is_partial(posterior):
             raise UsageError(
                 f"{type(posterior).__name__} draws one term of tau at a time: the mean of its log-weights is a bound, "
                 "but K of them make no K-particle bound; use sgvb, which averages"
@@ -114,6 +114,10 @@ class JointBound(nn.Module):
         support.require_within(own, f"q(tau | x), {type(posterior).__name__},", wanted, "the prior is", cure)
         if own is None:
             support.require(wanted, tau[0, :1], "the prior")
+
+    def draws_terms(self, x: Tensor) -> bool:
+        """Whether a draw from q stands for one term of tau, of which only means mean anything."""
+        return _is_partial(self.q(x))
 
     @torch.no_grad()
     def check(self, x: Data) -> None:
@@ -187,3 +191,7 @@ class JointBound(nn.Module):
             bound=(kl - (data * log_data).sum()).item(),
             nll=-(data * log_p.logsumexp(0)).sum().item(),
         )
+
+
+def _is_partial(posterior: Distribution) -> bool:
+    return isinstance(posterior, Drawn) and posterior.partial

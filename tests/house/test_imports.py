@@ -15,11 +15,11 @@ CORE, PLUGINS = ROOT / "unibound", ROOT / "plugins" / "unibound_plugins"
 ORDER = """
 claim disk errors kernels moved tails
 record support weights
-data distributions likelihood
-networks
+data distributions likelihood predictor
+flows networks
 prior
-energy generation
-bipartite joint partition settled sigmoid_bound transition
+autoregressive energy generation
+bipartite joint partition recurrent settled sigmoid_bound trajectory transition
 estimator model
 hookspecs
 guests
@@ -38,7 +38,12 @@ FLAT = {path.stem for path in CORE.glob("*.py")} - {"__init__", "guests", "hooks
 PUBLIC = FLAT | {"data", "kernels", "partition"}
 """What a plugin may import, beside the names in `unibound.__all__`."""
 
-ONLY_IN = {"triton": "unibound/kernels/fused.py", "numba": "unibound/kernels/", "llvmlite": "unibound/kernels/"}
+ONLY_IN = {
+    "zuko": "unibound/flows.py",
+    "triton": "unibound/kernels/fused.py",
+    "numba": "unibound/kernels/",
+    "llvmlite": "unibound/kernels/",
+}
 
 
 def modules(folder: Path) -> list[Path]:

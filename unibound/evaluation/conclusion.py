@@ -31,6 +31,7 @@ class Evaluation:
         gap: mean of L_K - L_{K/2}, an estimate of what L_K still lacks; 0.0 where it lacks nothing, None if unknown.
         mass: whether p(x) is a probability and no density, so that no NLL is below zero.
         exact: whether q is the posterior itself, all on one latent: L_K is log p then.
+        terms: whether a particle is one term of a bound: then nll is the mean of them, whatever their number.
         bounds: L_K of each datum [N], float64.
     """
 
@@ -47,6 +48,7 @@ class Evaluation:
     gap: float | None = None
     mass: bool = False
     exact: bool = False
+    terms: bool = False
     bounds: Tensor | None = attrs.field(default=None, eq=False, repr=False)
 
     @property
@@ -94,7 +96,7 @@ class Evaluation:
                 "nats with 97.5% confidence; of the NLL of the model itself this is no bound"
             )
         if found.low is None:
-            why = "one particle does not tell what its bound lacks"
+            why = f"{'a mean of terms' if self.terms else 'one particle'} does not tell what its bound lacks"
             if self.gap is not None:
                 why = f"the bound still rises by {self.gap:.2f} nats as particles double; use more particles"
             return f"the NLL is at most {found.high:.2f} nats with 97.5% confidence{found.proviso}; no lower end: {why}"

@@ -15,7 +15,7 @@ from unibound.distributions import PointMass
 from unibound.errors import UsageError
 from unibound.evaluation.conclusion import Evaluation
 from unibound.evaluation.memory import CACHED, MAX_MEMORY, bytes_per_particle
-from unibound.evaluation.tally import Tally
+from unibound.evaluation.tally import Mean, Tally
 from unibound.joint import JointBound
 from unibound.partition import (
     LogZ,
@@ -109,7 +109,8 @@ def evaluate_all(
 ) -> list[Evaluation]:
     """Estimate the negative log-likelihood of x by the K-particle bound, once per way to normalize p.
 
-    All share their particles, which are drawn and weighed in chunks that fit into `max_memory`.
+    Where a draw of q stands for one term of a bound, it is the mean of K of them, and the error bar covers terms and
+    data. All share their particles, which are drawn and weighed in chunks that fit into `max_memory`.
 
     Args:
         joint: q and p; each module is left in the mode it was in.
@@ -135,8 +136,9 @@ def evaluate_all(
         chunk = min(num_particles, at_once, 50_000)
         start, own = time.perf_counter(), [0.0] * len(normalized)
         results: list[list[Tensor]] = [[] for _ in normalized]
+        tally_of = Mean if joint.draws_terms(x[:1]) else Tally
         for group in x.split(GROUP):
-            tallies = [Tally(prior, num_particles) for prior in normalized]
+            tallies = [tally_of(prior, num_particles) for prior in normalized]
             annealed = any(tally.num_draws is not None for tally in tallies)
             for batch in group.split(max(1, min(at_once, 50_000) // chunk)):
                 _add_particles(joint, batch, tallies, num_particles, chunk)
@@ -169,7 +171,7 @@ def _add_particles(joint: JointBound, batch: Tensor, tallies: list[Tally], num_p
     for tally in tallies:
         tally.begin(batch)
     for drawn in range(0, num_particles, chunk):
-        particles = joint.particles(batch, min(chunk, num_particles - drawn))
+        particles = joint.particles(batch, min(chunk, num_particles - drawn), whole=False)
         log_w, state = particles.log_weights.double(), joint.p.state(batch, particles.tau)  # [K, B], [K, B, *S]
         for tally in tallies:
             tally.add(state, log_w)
@@ -184,7 +186,8 @@ def _about(joint: JointBound, x: Data, levels: int | None) -> dict[str, Any]:
         over = None
     mass, dims = support.is_discrete(over), x[:1].numel()
     scale = dims * math.log(levels - 1) if levels is not None and not mass else 0.0
-    return {"mass": mass, "exact": isinstance(posterior, PointMass), "dims": dims, "scale": scale}
+    exact, terms = isinstance(posterior, PointMass), joint.draws_terms(x[:1])
+    return {"mass": mass, "exact": exact, "terms": terms, "dims": dims, "scale": scale}
 
 
 def _conclude(
@@ -195,6 +198,7 @@ def _conclude(
     *,
     mass: bool,
     exact: bool,
+    terms: bool,
     dims: int,
     scale: float,
 ) -> Evaluation:
@@ -210,7 +214,7 @@ def _conclude(
     over = Side.EQUAL if prior is None else Side(prior.side)
     lower = over in (Side.EQUAL, Side.LOWER)
     side = Side.NONE if not lower else Side.EQUAL if exact and over is Side.EQUAL else Side.UPPER
-    found = None if num_particles < 2 else gap.mean().item()
+    found = None if num_particles < 2 or terms else gap.mean().item()
     return Evaluation(
         nll=nll,
         nll_stderr=bound.std().item() / math.sqrt(count) if count > 1 else math.nan,
@@ -225,5 +229,6 @@ def _conclude(
         gap=0.0 if exact else found,
         mass=mass,
         exact=exact,
+        terms=terms,
         bounds=bound,
     )

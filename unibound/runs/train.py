@@ -161,6 +161,8 @@ class Training:
                 raise UsageError(f"unknown parameter group {name!r}; {did_you_mean(name, parts)}")
         name, estimator = stage.estimator.name, stage.estimator.settings
         estimator.check(self.joint, self.few)
+        if self.joint.draws_terms(self.few):
+            self._rehearse(estimator)
         if idle := ", ".join(group for group in stage.trains if group in estimator.untrained):
             raise UsageError(f"{name} does not train {idle}; leave {idle} out of trains, or use another estimator")
         one = sorted(estimator.together & parts.keys())
@@ -175,6 +177,18 @@ class Training:
                 f"there is nothing to train: {', '.join(groups)} has no parameters; "
                 f"{'train other groups' if stage.trains else 'use another model, prior or estimator'}"
             )
+
+    def _rehearse(self, estimator: Estimator) -> None:
+        """Call an estimator once: whether it only averages, as terms must be, shows in no other way."""
+        own = self.joint.auxiliary
+        with torch.no_grad(), torch.random.fork_rng(), self.joint.evaluating():
+            try:
+                self.joint.auxiliary = estimator.auxiliary(self.few)
+                if self.joint.auxiliary is not None:
+                    self.joint.auxiliary.to(self.few)
+                estimator(self.joint, self.few)
+            finally:
+                self.joint.auxiliary = own
 
     def _begin(self, stage: Stage) -> None:
         """Freeze what the stage does not train, and give the rest their optimizers."""
