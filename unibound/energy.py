@@ -9,13 +9,21 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, ClassVar
 
-import attrs
 import torch
 from torch import Tensor
 
 from unibound.errors import UsageError
 from unibound.prior import Prior
+from unibound.states import Enumeration
 from unibound.support import values
+from unibound.tempering import swap
+
+__all__ = ["EnergyPrior", "Enumeration"]
+
+GAIN, LEAST_PACE = 0.1, 1e-6
+"""How quickly the length of steps is adapted, and from where on no step is short enough."""
+STUCK = 20
+"""Temperatures after which chains of which none has moved will never move."""
 
 
 class _NoNegativePhase(torch.autograd.Function):
@@ -34,30 +42,6 @@ class _NoNegativePhase(torch.autograd.Function):
 def _forget(prior: "EnergyPrior", _keys: object) -> None:
     """Chains that were loaded are whatever they were saved as: the next step moves them before they are read."""
     prior.advanced = False
-
-
-@attrs.frozen(eq=False)
-class Enumeration:
-    """States whose weights sum to a partition function: Z = sum over states of exp(log_f(state)).
-
-    A state is a row of digits, each below `base`.
-
-    Args:
-        num_digits: digits of a state.
-        log_f: maps states [N, num_digits], float, to log-weights [N] in nats.
-        draw: maps states to tau [N, *Z], drawn given the state; None where it is not known how.
-        base: values of a digit.
-    """
-
-    num_digits: int
-    log_f: Callable[[Tensor], Tensor]
-    draw: Callable[[Tensor], Tensor] | None = None
-    base: int = 2
-
-    @property
-    def num_bits(self) -> int:
-        """Bits that it takes to number the states."""
-        return math.ceil(self.num_digits * math.log2(self.base))
 
 
 class EnergyPrior(Prior):
@@ -92,8 +76,9 @@ class EnergyPrior(Prior):
     chains: Tensor
     replicas: Tensor
     """Chains at all temperatures but the last [R - 1, M, *Z]."""
-    transition: "Callable[[EnergyPrior, Tensor, float], Tensor] | None" = None
-    """What moves states instead of `gibbs`; see `Transition`."""
+    pace: Tensor | float
+    """By what a transition with a step length multiplies it. `advance` drives it to where the transition accepts as
+    often as it says that it should; it is saved with the chains."""
     mixing_steps: ClassVar[int] = 100
     """Moves between the persistent chains and the draws that `sample` returns."""
 
@@ -111,7 +96,25 @@ class EnergyPrior(Prior):
         self.register_buffer("replicas", chains.expand(len(betas) - 1, *chains.shape).clone())
         self.steps, self.betas = steps, tuple(betas)
         self.advanced = False
+        self._transition: Callable[[EnergyPrior, Tensor, float], Tensor] | None = None
+        self.pace = 1.0
         self.register_load_state_dict_post_hook(_forget)
+
+    @property
+    def transition(self) -> "Callable[[EnergyPrior, Tensor, float], Tensor] | None":
+        """What moves states instead of `gibbs`; see `Transition`."""
+        return self._transition
+
+    @transition.setter
+    def transition(self, chosen: "Callable[[EnergyPrior, Tensor, float], Tensor] | None") -> None:
+        self._transition = chosen
+        if self._target is not None and "pace" not in self._buffers:
+            del self.pace
+            self.register_buffer("pace", torch.ones((), dtype=self.chains.dtype, device=self.chains.device))
+
+    @property
+    def _target(self) -> float | None:
+        return getattr(self.transition, "target", None)
 
     @property
     def log_z(self) -> None:
@@ -214,6 +217,7 @@ class EnergyPrior(Prior):
         log_w = torch.zeros(len(tau), dtype=torch.float64, device=tau.device)
         schedule = betas.tolist()
         rising = schedule[-1] >= schedule[0]
+        start = tau
         with torch.no_grad():
             for a, b in pairwise(schedule):
                 if not rising:
@@ -221,6 +225,8 @@ class EnergyPrior(Prior):
                 log_w += self.free_energy(tau, a).double() - self.free_energy(tau, b).double()
                 if rising:
                     tau = self.move(tau, 1, b)
+        if self._target is not None and len(schedule) > STUCK and torch.equal(tau, start):
+            raise UsageError(f"{self.transition} moved no chain in {len(schedule) - 1} steps; give it a smaller step")
         return tau, log_w
 
     def negative_phase(self) -> Tensor:
@@ -252,14 +258,28 @@ class EnergyPrior(Prior):
     @torch.no_grad()
     def advance(self) -> None:
         self.advanced = True
-        if len(self.betas) == 1:
-            self.chains.copy_(self.move(self.chains, self.steps))
-            return
         for replica, beta in zip((*self.replicas, self.chains), self.betas, strict=True):
-            replica.copy_(self.move(replica, self.steps, beta))
+            replica.copy_(self.move(replica, self.steps, beta) if self._target is None else self._adapt(replica, beta))
+        if len(self.betas) == 1:
+            return
         states, _ = swap(self, torch.cat([self.replicas, self.chains.unsqueeze(0)]), self.betas)
         self.replicas.copy_(states[:-1])
         self.chains.copy_(states[-1])
+
+    def _adapt(self, tau: Tensor, beta: float) -> Tensor:
+        """`move` by the steps of a training step, while the length of the transition's own steps is adapted."""
+        target = self._target or 0.0
+        for _ in range(self.steps):
+            start, tau = tau, self.move(tau, 1, beta)
+            accepted = (tau != start).flatten(1).any(1).double().mean().item()
+            off = accepted - target
+            self.pace *= math.exp(GAIN * off / (1 - target if off > 0 else target))  # as fast upward as downward
+        if self.pace < LEAST_PACE:
+            raise UsageError(
+                f"{self.transition} accepts nothing, however small its step: the energy of {type(self).__name__} is "
+                "too rough, or no number; train with a lower learning rate"
+            )
+        return tau
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any, **named: Any) -> None:
         super()._load_from_state_dict(state_dict, prefix, *rest, **named)
@@ -270,34 +290,3 @@ class EnergyPrior(Prior):
 
     def sample(self, count: int) -> Tensor:
         return self.move(self.persistent(count), self.mixing_steps)
-
-
-@torch.no_grad()
-def swap(energy: EnergyPrior, states: Tensor, betas: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """Offer neighboring replicas each other's places, the hottest two first.
-
-        log accept = F_r(a) + F_{r+1}(b) - F_r(b) - F_{r+1}(a)
-
-    with a, b the states at r and r + 1. F_beta is what a move at beta leaves invariant; beta F is something else as
-    soon as hidden units are summed out, and swaps by it would spoil every replica.
-
-    Args:
-        energy: whose replicas they are.
-        states: [R, M, *Z]; not modified.
-        betas: temperature of each replica [R].
-    Returns:
-        The states after the swaps [R, M, *Z], and which pairs swapped [R - 1, M].
-
-    Source: Swendsen and Wang, "Replica Monte Carlo simulation of spin-glasses" (1986),
-    https://doi.org/10.1103/PhysRevLett.57.2607
-    """
-    rows, swapped = list(states), []
-    for r, (low, high) in enumerate(pairwise(betas)):
-        a, b = rows[r], rows[r + 1]
-        gain = energy.free_energy(a, low) + energy.free_energy(b, high)
-        gain = gain - energy.free_energy(b, low) - energy.free_energy(a, high)  # [M] nats
-        taken = torch.rand_like(gain).log() < gain
-        where = taken.view(-1, *[1] * (a.dim() - 1))
-        rows[r], rows[r + 1] = torch.where(where, b, a), torch.where(where, a, b)
-        swapped.append(taken)
-    return torch.stack(rows), torch.stack(swapped)

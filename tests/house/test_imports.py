@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 CORE, PLUGINS = ROOT / "unibound", ROOT / "plugins" / "unibound_plugins"
 
 ORDER = """
-claim errors kernels moved tails
+claim errors kernels moved states tails tempering
 record support weights
 data distributions likelihood
 networks
