@@ -4,7 +4,9 @@ Shapes: *Z one latent. Everything is in nats.
 """
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -31,9 +33,18 @@ class Prior(Record, nn.Module, ABC):
     inner: Inference | None = None
     """q(h | tau) of latents h that the prior keeps of its own, which are then part of tau; see `state_shape`."""
 
+    small: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    """Settings under which its states are few enough to be listed in the exam, where by default they are not."""
+
     def __init__(self, event_shape: tuple[int, ...]) -> None:
         super().__init__()
         self.event_shape = torch.Size(event_shape)
+
+    @classmethod
+    def support_of(cls, **settings: Any) -> Constraint | None:
+        """The support it would have with given settings, for one that has it as a matter of these."""
+        del settings
+        return cls.support
 
     @property
     def log_z(self) -> float | None:

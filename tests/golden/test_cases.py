@@ -15,8 +15,6 @@ MISSING = {
     "23_dbm": "the deep Boltzmann machine",
     "26_autoregressive": "NADE, MADE and FVSBN",
     "27_recurrent": "VRNN and DRAW",
-    "28_gaussian_bernoulli_rbm": "the RBM over reals",
-    "29_unit_types": "RBMs over spins, categories, counts and rectified units",
     "30_flows": "autoregressive flows, and generators by change of variables",
     "31_mean_field": "a q that optimizes for each datum",
     "32_tempering": "replicas that swap, and population annealing",

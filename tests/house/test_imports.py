@@ -16,10 +16,10 @@ ORDER = """
 claim errors kernels moved states tails tempering
 record support weights
 data distributions likelihood
-networks
-prior
+networks discrete truncated
+units prior
 energy generation
-joint partition transition bipartite
+joint partition transition bipartite restricted
 estimator model
 hookspecs
 registry

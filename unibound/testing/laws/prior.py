@@ -40,6 +40,7 @@ class Subject:
     @classmethod
     def of(cls, plugin: Callable[[tuple[int, ...]], Prior]) -> "Subject":
         """Prepare a class of priors, or what makes one of an event shape."""
+        plugin = _small(plugin)
         over = plugin((1,)).support
         demand(
             over is None or same(over, real) or values(over) is not None,
@@ -108,6 +109,12 @@ def _grid(count: int) -> tuple[Tensor, Tensor]:
     # Even steps of the inverse hyperbolic sine.
     steps = torch.linspace(-18, 18, count, dtype=torch.float64)
     return steps.sinh().unsqueeze(1), steps.cosh().log() + math.log(36 / (count - 1))
+
+
+def _small(plugin: Callable[[tuple[int, ...]], Prior]) -> Callable[[tuple[int, ...]], Prior]:
+    """With so few latents of its own that its states can be listed."""
+    named = plugin.func if isinstance(plugin, functools.partial) else plugin
+    return functools.partial(plugin, **getattr(named, "small", {}))
 
 
 def _make(
