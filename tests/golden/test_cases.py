@@ -17,7 +17,6 @@ MISSING = {
     "27_recurrent": "VRNN and DRAW",
     "30_flows": "autoregressive flows, and generators by change of variables",
     "31_mean_field": "a q that optimizes for each datum",
-    "32_tempering": "replicas that swap, and population annealing",
     "34_hierarchical_gaussian": "the hierarchical and the ladder VAE",
     "35_dbm_prior": "the deep Boltzmann machine as a prior",
 }

@@ -27,6 +27,7 @@ def estimate(
     max_chains: int = 100_000,
     num_processes: int = 1,
     state: Path | None = None,
+    walkers: int = 1,
 ) -> LogZ:
     """log Z by forward chains, a batch at a time until its standard error is as small as is asked for.
 
@@ -41,16 +42,18 @@ def estimate(
         max_chains: never run more chains than this.
         num_processes: processes that share a batch.
         state: file that keeps the log-weights of finished batches; if it is there, they are not run again.
+        walkers: of each chain, which is a population if there are several.
     Raises:
         UsageError: a weight that is not finite, or a state of other weights or temperatures.
     """
     seed = int(torch.randint(2**40, ()).item())
-    digest = "" if state is None else _digest(prior, schedule)
+    digest = "" if state is None else _digest(prior, schedule, walkers)
     log_w = _load(state, digest) if state is not None and state.exists() else torch.zeros(0, dtype=torch.float64)
     while len(log_w) < min(num_chains, max_chains) or (
         annealing.lower_bound(prior, log_w).stderr > target_stderr > 0 and len(log_w) < max_chains
     ):
-        more = forward(prior, min(num_chains, max_chains - len(log_w)), schedule, num_processes, seed + len(log_w))
+        count = min(num_chains, max_chains - len(log_w))
+        more = forward(prior, count, schedule, num_processes, seed + len(log_w), walkers)
         log_w = torch.cat([log_w, more.cpu()])
         if state is not None:
             draft = state.with_name(f".{state.name}.draft")
@@ -59,33 +62,35 @@ def estimate(
     return annealing.lower_bound(prior, log_w)
 
 
-def forward(prior: EnergyPrior, num_chains: int, schedule: Schedule, num_processes: int, seed: int) -> Tensor:
+def forward(
+    prior: EnergyPrior, num_chains: int, schedule: Schedule, num_processes: int, seed: int, walkers: int = 1
+) -> Tensor:
     """Log-weights [M] of forward chains, sharded over processes; their mean is the mean over all shards."""
     if num_processes == 1:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            return annealing.forward(prior, num_chains, schedule)[1]
+            return annealing.forward(prior, num_chains, schedule, walkers=walkers)[1]
     shares = [num_chains // num_processes + (rank < num_chains % num_processes) for rank in range(num_processes)]
     betas, frozen = schedule.at(torch.arange(schedule.num_temperatures + 1)).tolist(), pickle.dumps(prior)
     threads = max(1, torch.get_num_threads() // num_processes)
     with ProcessPoolExecutor(num_processes, get_context("spawn")) as pool:
         tasks = [
-            pool.submit(_work, frozen, share, betas, seed * num_processes + rank, threads)
+            pool.submit(_work, frozen, share, betas, seed * num_processes + rank, threads, walkers)
             for rank, share in enumerate(shares)
             if share
         ]
         return torch.tensor([value for task in tasks for value in task.result()], dtype=torch.float64)
 
 
-def _work(frozen: bytes, num_chains: int, betas: list[float], seed: int, threads: int) -> list[float]:
+def _work(frozen: bytes, num_chains: int, betas: list[float], seed: int, threads: int, walkers: int) -> list[float]:
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
-    return annealing.forward(pickle.loads(frozen), num_chains, schedules.of(betas))[1].tolist()
+    return annealing.forward(pickle.loads(frozen), num_chains, schedules.of(betas), walkers=walkers)[1].tolist()
 
 
-def _digest(prior: EnergyPrior, schedule: Schedule) -> str:
-    """What the log-weights depend on: parameters, base distribution and temperatures."""
-    digest = hashlib.sha256()
+def _digest(prior: EnergyPrior, schedule: Schedule, walkers: int) -> str:
+    """What the log-weights depend on: parameters, base distribution, temperatures, and what a chain is."""
+    digest = hashlib.sha256(b"" if walkers == 1 else f"{walkers} walkers".encode())
     for name, value in prior.state_dict().items():
         if name != "chains":
             digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())

@@ -73,17 +73,18 @@ class SpinRBM(Restricted):
 
     @torch.no_grad()
     def gibbs(self, tau: Tensor, steps: int, beta: float = 1.0) -> Tensor:
-        *machine, _ = self.as_bits()
-        v = kernels.rbm_gibbs((tau.flatten(1) + 1) / 2, *machine, steps, beta=beta, base_bias=2 * self.base_bias)
+        weight, visible, hidden, _ = self.as_bits()
+        v = (tau.flatten(1) + 1) / 2
+        v = kernels.rbm_gibbs(v, weight, visible, hidden, steps, beta=beta, base_bias=2 * self.base_bias)
         return (2 * v - 1).view_as(tau)
 
     @torch.no_grad()
     def anneal(self, tau: Tensor, betas: Tensor) -> tuple[Tensor, Tensor]:
         if self.transition is not None:  # the kernels move states as `gibbs` does
             return super().anneal(tau, betas)
-        *machine, offset = self.as_bits()
+        weight, visible, hidden, offset = self.as_bits()
         sweep = kernels.rbm_ais if betas[-1] >= betas[0] else kernels.rbm_reverse_ais
-        v, log_w = sweep((tau.flatten(1) + 1) / 2, *machine, 2 * self.base_bias, betas)
+        v, log_w = sweep((tau.flatten(1) + 1) / 2, weight, visible, hidden, 2 * self.base_bias, betas)
         # F_beta of the spins is that of the bits less beta times the offset, and the base has one of its own.
         log_w = log_w + (betas[-1] - betas[0]) * (offset + self.base_bias.sum())
         return (2 * v - 1).view_as(tau), log_w
