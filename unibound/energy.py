@@ -3,7 +3,6 @@
 Shapes: *Z one latent, M chains, S listed states. Everything is in nats.
 """
 
-import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -12,18 +11,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from unibound import pacing
 from unibound.errors import UsageError
 from unibound.prior import Prior
 from unibound.states import Enumeration
 from unibound.support import values
-from unibound.tempering import swap
+from unibound.tempering import Flow, swap
 
 __all__ = ["EnergyPrior", "Enumeration"]
-
-GAIN, LEAST_PACE = 0.1, 1e-6
-"""How quickly the length of steps is adapted, and from where on no step is short enough."""
-STUCK = 20
-"""Temperatures after which chains of which none has moved will never move."""
 
 
 class _NoNegativePhase(torch.autograd.Function):
@@ -77,8 +72,9 @@ class EnergyPrior(Prior):
     replicas: Tensor
     """Chains at all temperatures but the last [R - 1, M, *Z]."""
     pace: Tensor | float
-    """By what a transition with a step length multiplies it. `advance` drives it to where the transition accepts as
-    often as it says that it should; it is saved with the chains."""
+    """By what a step length is multiplied, driven by `advance` to where as many steps are accepted as should be."""
+    target: ClassVar[float | None] = None
+    """For an energy whose own moves have a step length, the share of proposals that should be accepted."""
     mixing_steps: ClassVar[int] = 100
     """Moves between the persistent chains and the draws that `sample` returns."""
 
@@ -95,9 +91,11 @@ class EnergyPrior(Prior):
         self.register_buffer("chains", chains)
         self.register_buffer("replicas", chains.expand(len(betas) - 1, *chains.shape).clone())
         self.steps, self.betas = steps, tuple(betas)
+        self.flow = Flow(len(betas), len(chains)) if len(betas) > 1 else None
         self.advanced = False
         self._transition: Callable[[EnergyPrior, Tensor, float], Tensor] | None = None
         self.pace = 1.0
+        self._keep_pace()
         self.register_load_state_dict_post_hook(_forget)
 
     @property
@@ -108,13 +106,16 @@ class EnergyPrior(Prior):
     @transition.setter
     def transition(self, chosen: "Callable[[EnergyPrior, Tensor, float], Tensor] | None") -> None:
         self._transition = chosen
+        self._keep_pace()
+
+    def _keep_pace(self) -> None:
         if self._target is not None and "pace" not in self._buffers:
             del self.pace
             self.register_buffer("pace", torch.ones((), dtype=self.chains.dtype, device=self.chains.device))
 
     @property
     def _target(self) -> float | None:
-        return getattr(self.transition, "target", None)
+        return getattr(self if self.transition is None else self.transition, "target", None)
 
     @property
     def log_z(self) -> None:
@@ -225,8 +226,8 @@ class EnergyPrior(Prior):
                 log_w += self.free_energy(tau, a).double() - self.free_energy(tau, b).double()
                 if rising:
                     tau = self.move(tau, 1, b)
-        if self._target is not None and len(schedule) > STUCK and torch.equal(tau, start):
-            raise UsageError(f"{self.transition} moved no chain in {len(schedule) - 1} steps; give it a smaller step")
+        if self._target is not None:
+            pacing.require_moved(self, start, tau, len(schedule) - 1)
         return tau, log_w
 
     def negative_phase(self) -> Tensor:
@@ -259,27 +260,16 @@ class EnergyPrior(Prior):
     def advance(self) -> None:
         self.advanced = True
         for replica, beta in zip((*self.replicas, self.chains), self.betas, strict=True):
-            replica.copy_(self.move(replica, self.steps, beta) if self._target is None else self._adapt(replica, beta))
-        if len(self.betas) == 1:
+            if self._target is None:
+                replica.copy_(self.move(replica, self.steps, beta))
+            else:
+                replica.copy_(pacing.adapted(self, replica, self.steps, beta, self._target))
+        if self.flow is None:
             return
-        states, _ = swap(self, torch.cat([self.replicas, self.chains.unsqueeze(0)]), self.betas)
+        states, swapped = swap(self, torch.cat([self.replicas, self.chains.unsqueeze(0)]), self.betas)
+        self.flow.follow(swapped)
         self.replicas.copy_(states[:-1])
         self.chains.copy_(states[-1])
-
-    def _adapt(self, tau: Tensor, beta: float) -> Tensor:
-        """`move` by the steps of a training step, while the length of the transition's own steps is adapted."""
-        target = self._target or 0.0
-        for _ in range(self.steps):
-            start, tau = tau, self.move(tau, 1, beta)
-            accepted = (tau != start).flatten(1).any(1).double().mean().item()
-            off = accepted - target
-            self.pace *= math.exp(GAIN * off / (1 - target if off > 0 else target))  # as fast upward as downward
-        if self.pace < LEAST_PACE:
-            raise UsageError(
-                f"{self.transition} accepts nothing, however small its step: the energy of {type(self).__name__} is "
-                "too rough, or no number; train with a lower learning rate"
-            )
-        return tau
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any, **named: Any) -> None:
         super()._load_from_state_dict(state_dict, prefix, *rest, **named)

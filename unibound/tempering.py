@@ -8,7 +8,10 @@ from itertools import pairwise
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+MEMORY = 100
+"""Steps over which the flow of replicas is averaged."""
 
 
 class Tempered(Protocol):
@@ -55,3 +58,44 @@ def swap(energy: Tempered, states: Tensor, betas: Sequence[float]) -> tuple[Tens
         rows[r], rows[r + 1] = torch.where(where, b, a), torch.where(where, a, b)
         swapped.append(taken)
     return torch.stack(rows), torch.stack(swapped)
+
+
+class Flow(nn.Module):
+    """How replicas have flowed between temperatures lately: state that is saved with them.
+
+    A round trip is one of a chain from the coldest temperature to the hottest and back. Where there are none, replicas
+    swap without anything ever coming from far, whatever share of swaps is accepted.
+
+    Args:
+        num_replicas: R, at least 2.
+        num_chains: M.
+
+    Source: Katzgraber, Trebst, Huse and Troyer, "Feedback-optimized parallel tempering Monte Carlo" (2006),
+    https://arxiv.org/abs/cond-mat/0602085
+    """
+
+    been_hot: Tensor
+    shares: Tensor
+    trips: Tensor
+    seen: Tensor
+
+    def __init__(self, num_replicas: int, num_chains: int) -> None:
+        super().__init__()
+        self.register_buffer("been_hot", torch.zeros(num_replicas, num_chains, dtype=torch.bool))
+        self.register_buffer("shares", torch.zeros(num_replicas - 1, dtype=torch.float64))
+        self.register_buffer("trips", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+
+    def follow(self, swapped: Tensor) -> None:
+        """Take note of which pairs swapped [R - 1, M], in the order of `swap`."""
+        rows = list(self.been_hot)
+        for r, taken in enumerate(swapped):
+            a, b = rows[r], rows[r + 1]
+            rows[r], rows[r + 1] = torch.where(taken, b, a), torch.where(taken, a, b)
+        came = rows[-1].double().mean()
+        rows[0], rows[-1] = torch.ones_like(rows[0]), torch.zeros_like(rows[-1])
+        self.been_hot.copy_(torch.stack(rows))
+        self.seen += 1
+        share = 1 / self.seen.clamp(max=MEMORY)
+        self.shares += share * (swapped.double().mean(1) - self.shares)
+        self.trips += share * (came - self.trips)

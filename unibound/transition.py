@@ -3,6 +3,7 @@
 Shapes: M chains, *Z one state.
 """
 
+import math
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
@@ -14,7 +15,7 @@ from unibound.errors import UsageError
 from unibound.record import Record
 from unibound.tempering import swap
 
-__all__ = ["Transition", "accept", "slope", "swap"]
+__all__ = ["Transition", "accept", "langevin", "slope", "swap"]
 
 
 class Transition(Record, ABC):
@@ -58,6 +59,30 @@ def slope(energy: EnergyPrior, tau: Tensor, beta: float) -> tuple[Tensor, Tensor
         name = type(energy).__name__
         raise UsageError(f"the free energy of {name} has no gradient in tau; use a transition that needs none")
     return free.detach(), grad
+
+
+def langevin(energy: EnergyPrior, tau: Tensor, beta: float, size: float, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Where a Langevin step goes, and what it takes to correct it.
+
+        y = x - (s / 2) grad F(x) + sqrt(s) noise
+        log accept = F(x) - F(y) + log N(x; y - (s / 2) grad F(y), s) - log N(y; x - (s / 2) grad F(x), s)
+
+    Args:
+        tau: x [M, *Z].
+        size: s.
+        noise: standard normal [M, *Z].
+    Returns:
+        y [M, *Z] and min(0, log accept) [M] nats.
+
+    Source: Roberts and Tweedie, "Exponential convergence of Langevin distributions and their discrete approximations"
+    (1996), https://doi.org/10.2307/3318418
+    """
+    free, down = slope(energy, tau, beta)
+    proposed = tau - size / 2 * down + math.sqrt(size) * noise
+    there, up = slope(energy, proposed, beta)
+    back = (tau - proposed + size / 2 * up).square().flatten(1).sum(1) / size
+    log_ratio = free - there + (noise.square().flatten(1).sum(1) - back) / 2
+    return proposed, log_ratio.clamp(max=0)
 
 
 def accept(tau: Tensor, proposed: Tensor, log_ratio: Tensor) -> Tensor:

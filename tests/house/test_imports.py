@@ -14,7 +14,7 @@ CORE, PLUGINS = ROOT / "unibound", ROOT / "plugins" / "unibound_plugins"
 
 ORDER = """
 claim errors kernels moved states tails tempering
-record support weights
+pacing record support weights
 data distributions likelihood
 networks discrete truncated
 units prior

@@ -159,17 +159,17 @@ class Run:
         self._truncate_metrics(done)
         for epoch in training.epochs():
             done += 1
-            line = {"done": done, **attrs.asdict(epoch)}
+            line, stuck = {"done": done, **attrs.asdict(epoch)}, None
             if self.looks_after(done):
                 with training.overflow_reported():
                     valid = self.evaluate("valid", num_particles=min(100, self.settings.num_particles))
                     watched = watch(self.joint, self.splits.valid, valid, seed=self.settings.seed)
                     chain = pictures.chain(self.joint)
-                valid_nll, log_z = valid.nll, valid.log_z
+                valid_nll, log_z, stuck = valid.nll, valid.log_z, watched.stuck
                 line |= {"valid_nll": valid_nll, "log_z": None if log_z is None else log_z.value, **watched.numbers}
                 if chain is not None:
                     pictures.save_grid(self.path / "chain.png", chain)
-            progress = Progress(epoch, done, valid_nll, log_z, time.perf_counter() - start)
+            progress = Progress(epoch, done, valid_nll, log_z, time.perf_counter() - start, stuck)
             # The line first: if we are killed in between, resuming drops it and does the epoch again.
             with (self.path / METRICS).open("a") as file:
                 file.write(json.dumps(line) + "\n")

@@ -7,6 +7,7 @@ from unibound_plugins import lazily
 if TYPE_CHECKING:
     from unibound_plugins.priors.bernoulli import Bernoulli as Bernoulli
     from unibound_plugins.priors.convolved import Convolved as Convolved
+    from unibound_plugins.priors.deep_energy import DeepEnergy as DeepEnergy
     from unibound_plugins.priors.gaussian import Gaussian as Gaussian
     from unibound_plugins.priors.gaussian_rbm import GaussianRBM as GaussianRBM
     from unibound_plugins.priors.potts_rbm import PottsRBM as PottsRBM

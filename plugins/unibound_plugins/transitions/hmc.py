@@ -38,7 +38,7 @@ class HMC(Transition):
 
     def roll(self, energy: EnergyPrior, tau: Tensor, beta: float, momentum: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Where tau [M, *Z] and its momentum come to, and by how much the leapfrog changes H: [M] nats."""
-        size = self.step * energy.pace
+        size = self.step * float(energy.pace)
         free, down = slope(energy, tau, beta)
         before = free + momentum.square().flatten(1).sum(1) / 2
         for _ in range(self.leapfrogs):

@@ -1,6 +1,5 @@
 """Langevin steps, each accepted or rejected."""
 
-import math
 from typing import ClassVar
 
 import attrs
@@ -9,7 +8,7 @@ from torch import Tensor
 
 from unibound import EnergyPrior, Transition, UsageError, hookimpl
 from unibound.support import describe, real, same
-from unibound.transition import accept, slope
+from unibound.transition import accept, langevin, slope
 
 
 @attrs.frozen
@@ -37,13 +36,7 @@ class MALA(Transition):
 
     def propose(self, energy: EnergyPrior, tau: Tensor, beta: float, noise: Tensor) -> tuple[Tensor, Tensor]:
         """The proposals [M, *Z] that standard normal noise [M, *Z] makes of tau, and log min(1, accept) [M]."""
-        size = self.step * energy.pace
-        free, down = slope(energy, tau, beta)
-        proposed = tau - size / 2 * down + math.sqrt(size) * noise
-        there, up = slope(energy, proposed, beta)
-        back = (tau - proposed + size / 2 * up).square().flatten(1).sum(1) / size
-        log_ratio = free - there + (noise.square().flatten(1).sum(1) - back) / 2
-        return proposed, log_ratio.clamp(max=0)
+        return langevin(energy, tau, beta, self.step * float(energy.pace), noise)
 
     def __call__(self, energy: EnergyPrior, tau: Tensor, beta: float) -> Tensor:
         return accept(tau, *self.propose(energy, tau, beta, torch.randn_like(tau)))
