@@ -67,3 +67,18 @@ def test_replicas_of_a_prior_are_followed() -> None:
     again.load_state_dict(prior.state_dict())
     assert torch.equal(again.flow.been_hot, prior.flow.been_hot)
     assert again.flow.trips == prior.flow.trips
+
+
+@pytest.mark.parametrize(("num_replicas", "mixes"), [(1, False), (8, True)])
+def test_replicas_carry_chains_from_one_phase_to_the_other(num_replicas: int, mixes: bool) -> None:
+    """A ferromagnet of two phases, equally likely; all chains begin in one of them."""
+    spins = pytest.importorskip("unibound_plugins.priors.spin_rbm").SpinRBM
+    torch.manual_seed(0)
+    prior = spins((12,), num_hidden=12, num_chains=200, steps=5, num_replicas=num_replicas)
+    prior.weight.data.fill_(0.2)
+    prior.chains.fill_(1.0)
+    prior.replicas.fill_(1.0)
+    for _ in range(60):
+        prior.advance()
+    other = (prior.chains.mean(1) < 0).double().mean().item()
+    assert other == pytest.approx(0.5, abs=0.15) if mixes else other < 0.05
