@@ -15,8 +15,8 @@ from unibound.support import Constraint
 class Model(Record, ABC):
     """A stateless record of settings that builds a `JointBound`. Final subclasses are `attrs.frozen`."""
 
-    def data_support(self, prior: type[Prior], likelihood: Likelihood) -> Constraint | None:
-        """What data are made of under this model: by default what the likelihood is over."""
+    def data_support(self, prior: Constraint | None, likelihood: Likelihood) -> Constraint | None:
+        """What data are made of, given what the prior is over: by default what the likelihood is over."""
         del prior
         return likelihood.support
 

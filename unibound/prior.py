@@ -37,6 +37,12 @@ class Prior(Record, nn.Module, ABC):
         super().__init__()
         self.event_shape = torch.Size(event_shape)
 
+    @classmethod
+    def support_of(cls, **settings: Any) -> Constraint | None:
+        """The support it would have with given settings, for one that has it as a matter of these."""
+        del settings
+        return cls.support
+
     @property
     def log_z(self) -> float | None:
         """log of the constant by which p* exceeds p, in nats: 0.0 if normalized, None if intractable."""

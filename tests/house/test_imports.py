@@ -13,13 +13,13 @@ ROOT = Path(__file__).parents[2]
 CORE, PLUGINS = ROOT / "unibound", ROOT / "plugins" / "unibound_plugins"
 
 ORDER = """
-claim disk errors kernels moved tails
-record support weights
+claim disk errors kernels moved states tails tempering
+pacing record support weights
 data distributions likelihood predictor
-flows networks
-prior
+flows networks discrete truncated
+units prior
 autoregressive energy generation
-bipartite joint partition recurrent settled sigmoid_bound trajectory transition
+bipartite joint partition recurrent restricted settled sigmoid_bound trajectory transition
 estimator model
 hookspecs
 guests

@@ -64,6 +64,8 @@ def _train(run: Run, epochs: Iterator[Progress]) -> float:
                 text += f"{', ' if text else ''}valid NLL {progress.valid_nll:.2f}"
             if progress.log_z is not None and not progress.log_z.trustworthy:
                 text += " (log Z untrustworthy)"
+            if progress.stuck is not None:
+                _say(f"after epoch {progress.done} chains do not mix: {progress.stuck}", always=True)
             name = stages[progress.epoch.stage].estimator.name
             shown.update(task, completed=progress.done, text=text, description=name)
             seconds = progress.seconds

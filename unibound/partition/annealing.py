@@ -14,7 +14,7 @@ from torch import Tensor
 from unibound.claim import Side
 from unibound.energy import EnergyPrior
 from unibound.errors import UsageError
-from unibound.partition import enumeration
+from unibound.partition import enumeration, population
 from unibound.partition.log_z import LEAST_FOR_A_BAR, LogZ, NormalizedPrior, Sandwich
 from unibound.partition.schedules import Schedule
 from unibound.tails import pareto_tail_index
@@ -28,7 +28,12 @@ MAX_BITS = 20
 
 
 def forward(
-    prior: EnergyPrior, num_chains: int, schedule: Schedule, on_progress: Callable[[int], object] = lambda done: None
+    prior: EnergyPrior,
+    num_chains: int,
+    schedule: Schedule,
+    on_progress: Callable[[int], object] = lambda done: None,
+    *,
+    walkers: int = 1,
 ) -> tuple[Tensor, Tensor]:
     """Carry chains from exact draws of the base distribution to the model.
 
@@ -39,14 +44,19 @@ def forward(
         num_chains: independent chains M.
         schedule: temperatures.
         on_progress: called with the number of chain-steps done in each block.
+        walkers: with more than one, each of the M is a population of so many; see `population`.
     Returns:
-        States [M, *Z] at beta = 1 and log_w [M] nats, float64.
+        States at beta = 1, [M, *Z] or all walkers of all populations, and log_w [M] nats, float64.
     Raises:
         UsageError: no chains, or a weight that is not finite.
     Source: Neal, "Annealed importance sampling" (2001), https://arxiv.org/abs/physics/9803008
     """
     if num_chains < 1:
         raise UsageError(f"annealing needs at least 1 chain, not {num_chains}")
+    if walkers > 1:
+        tau, log_w = population.anneal(prior, num_chains, walkers, schedule, on_progress)
+        _require_finite(prior, log_w)
+        return tau, log_w
     return _sweep(prior, prior.base_sample(num_chains), schedule, False, on_progress)
 
 
@@ -199,14 +209,18 @@ def _sweep(
     for betas in schedule.blocks(falling=falling):
         tau, block = prior.anneal(tau, betas)
         log_w += block
-        if not log_w.isfinite().all():
-            bad = int((~log_w.isfinite()).sum())
-            raise UsageError(
-                f"{bad} of {len(log_w)} annealing weights are not finite: the weights of {type(prior).__name__} "
-                "overflowed or are not numbers; train it with a lower learning rate"
-            )
+        _require_finite(prior, log_w)
         on_progress(len(tau) * (len(betas) - 1))
     return tau, log_w
+
+
+def _require_finite(prior: EnergyPrior, log_w: Tensor) -> None:
+    if not log_w.isfinite().all():
+        bad = int((~log_w.isfinite()).sum())
+        raise UsageError(
+            f"{bad} of {len(log_w)} annealing weights are not finite: the weights of {type(prior).__name__} "
+            "overflowed or are not numbers; train it with a lower learning rate"
+        )
 
 
 def _log_z(prior: EnergyPrior, log_w: Tensor, side: Side, *, heuristic: bool) -> LogZ:

@@ -35,6 +35,7 @@ def estimate(
     max_chains: int = 100_000,
     num_processes: int = 1,
     state: Path | None = None,
+    walkers: int = 1,
 ) -> LogZ:
     """log Z by forward chains, a batch at a time until its standard error is as small as is asked for.
 
@@ -49,6 +50,7 @@ def estimate(
         max_chains: never run more chains than this.
         num_processes: processes that share a batch.
         state: file that keeps the log-weights of finished batches; if it is there, they are not run again.
+        walkers: of each chain, which is a population if there are several.
     Raises:
         UsageError: a weight that is not finite, or a state of other weights or temperatures.
         UniboundError: a process died.
@@ -60,14 +62,14 @@ def estimate(
     if target_stderr > 0 and min(num_chains, max_chains) < 2:
         raise UsageError("a single chain has no standard error; allow at least 2, or leave target_stderr out")
     seed = int(torch.randint(2**40, ()).item())
-    digest = "" if state is None else _digest(prior, schedule)
+    digest = "" if state is None else _digest(prior, schedule, walkers)
     log_w = _load(state, digest) if state is not None and state.exists() else torch.zeros(0, dtype=torch.float64)
     while len(log_w) < min(num_chains, max_chains) or (
         annealing.lower_bound(prior, log_w).stderr > target_stderr > 0 and len(log_w) < max_chains
     ):
         # Batches double: as many more again as there are, so that the error bar is looked at a few times only.
         count = min(max(num_chains, len(log_w)), max_chains - len(log_w))
-        more = forward(prior, count, schedule, num_processes, seed + len(log_w))
+        more = forward(prior, count, schedule, num_processes, seed + len(log_w), walkers)
         log_w = torch.cat([log_w, more.cpu()])
         if target_stderr > 0:
             found = annealing.lower_bound(prior, log_w).stderr
@@ -79,16 +81,22 @@ def estimate(
     return annealing.lower_bound(prior, log_w)
 
 
-def forward(prior: EnergyPrior, num_chains: int, schedule: Schedule, num_processes: int, seed: int) -> Tensor:
+def forward(
+    prior: EnergyPrior, num_chains: int, schedule: Schedule, num_processes: int, seed: int, walkers: int = 1
+) -> Tensor:
     """Log-weights [M] of forward chains, sharded over processes; their mean is the mean over all shards."""
     if num_processes == 1:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            return annealing.forward(prior, num_chains, schedule)[1]
+            return annealing.forward(prior, num_chains, schedule, walkers=walkers)[1]
     shares = [num_chains // num_processes + (rank < num_chains % num_processes) for rank in range(num_processes)]
     betas, frozen = schedule.at(torch.arange(schedule.num_temperatures + 1)).tolist(), pickle.dumps(prior)
     threads = max(1, torch.get_num_threads() // num_processes)
-    tasks = [(frozen, share, betas, seed * num_processes + rank, threads) for rank, share in enumerate(shares) if share]
+    tasks = [
+        (frozen, share, betas, seed * num_processes + rank, threads, walkers)
+        for rank, share in enumerate(shares)
+        if share
+    ]
     return torch.tensor([value for found in _share_out(tasks) for value in found], dtype=torch.float64)
 
 
@@ -138,12 +146,16 @@ def _deaf() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _work(sender: Connection, frozen: bytes, num_chains: int, betas: list[float], seed: int, threads: int) -> None:
+def _work(
+    sender: Connection, frozen: bytes, num_chains: int, betas: list[float], seed: int, threads: int, walkers: int
+) -> None:
     Thread(target=_end_with_parent, daemon=True).start()
     try:
         torch.set_num_threads(threads)
         torch.manual_seed(seed)
-        sender.send(annealing.forward(pickle.loads(frozen), num_chains, schedules.of(betas))[1].tolist())
+        sender.send(
+            annealing.forward(pickle.loads(frozen), num_chains, schedules.of(betas), walkers=walkers)[1].tolist()
+        )
     except Exception as error:
         sender.send(error)
 
@@ -154,9 +166,9 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _digest(prior: EnergyPrior, schedule: Schedule) -> str:
-    """What the log-weights depend on: parameters, base distribution and temperatures."""
-    digest = hashlib.sha256()
+def _digest(prior: EnergyPrior, schedule: Schedule, walkers: int) -> str:
+    """What the log-weights depend on: parameters, base distribution, temperatures, and what a chain is."""
+    digest = hashlib.sha256(b"" if walkers == 1 else f"{walkers} walkers".encode())
     for name, value in prior.state_dict().items():
         if name != "chains":
             digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())

@@ -90,4 +90,18 @@ PANELS = (
         "How far one training step moves the chains: 1 if it forgets where they were, 0 if they stay. Healthy is near "
         "1, or falls slowly as the prior sharpens; below a few hundredths, take more steps, or a lower learning rate.",
     ),
+    Panel(
+        "Swaps of the replicas",
+        {"accepted": "swapped"},
+        "share",
+        "The least share of swaps accepted between two neighboring temperatures. Healthy is above a tenth; near 0 the "
+        "ladder is broken there, and wants more replicas.",
+    ),
+    Panel(
+        "Round trips of the replicas",
+        {"came back": "round_trips"},
+        "per hundred chains",
+        "Chains that came back from the hottest temperature in one training step. Healthy is above 0; at 0 the chains "
+        "that are read never hear of other modes.",
+    ),
 )

@@ -13,7 +13,6 @@ from unibound.generation import Directed, Generation, Layered
 from unibound.joint import JointBound
 from unibound.prior import Prior
 from unibound.runs.precision import mix_precision
-from unibound.settings.convert import choice
 from unibound.settings.defaults import likelihood_over
 from unibound.settings.records import Settings
 
@@ -29,10 +28,12 @@ def build(settings: Settings, x_mean: Tensor) -> JointBound:
     prior_settings = attrs.asdict(settings.prior.settings, recurse=False)
     prior = settings.prior.cls(model.prior_shape(tuple(x_mean.shape)), **prior_settings)
     _set_transition(settings, prior)
-    posterior = settings.posterior or choice("likelihood", likelihood_over(prior.support))
-    who, cure = f"posterior {posterior.name}", "leave the posterior out, which then suits the prior"
-    support.require_within(posterior.settings.support, who, prior.support, f"prior {settings.prior.name} is", cure)
-    joint = model.build(prior, settings.likelihood.settings, posterior.settings, x_mean)
+    posterior = likelihood_over(prior.support)
+    if settings.posterior is not None:
+        posterior = settings.posterior.settings
+        who, cure = f"posterior {settings.posterior.name}", "leave the posterior out, which then suits the prior"
+        support.require_within(posterior.support, who, prior.support, f"prior {settings.prior.name} is", cure)
+    joint = model.build(prior, settings.likelihood.settings, posterior, x_mean)
     if isinstance(joint.p.unnormalized, EnergyPrior):
         settings.partition.settings.check(joint.p.unnormalized)
         if getattr(settings.partition.settings, "state", ""):
@@ -67,7 +68,8 @@ def prepare(settings: Settings, splits: Splits) -> tuple[Splits, str]:
         UsageError: data that the model is not over.
     """
     likelihood = settings.likelihood
-    wanted = settings.model.settings.data_support(settings.prior.cls, likelihood.settings)
+    over = settings.prior.cls.support_of(**attrs.asdict(settings.prior.settings, recurse=False))
+    wanted = settings.model.settings.data_support(over, likelihood.settings)
     own = support.same(wanted, likelihood.settings.support)
     who = f"likelihood {likelihood.name}" if own else f"model {settings.model.name} with prior {settings.prior.name}"
     return fit(splits, wanted, settings.binarization, who)

@@ -52,17 +52,17 @@ def epochs(run: "Run", *, resume: bool, say: Say) -> Generator[Progress | None]:
             yield progress
         for epoch in training.epochs():
             done += 1
-            line = {"done": done, **attrs.asdict(epoch)}
+            line, stuck = {"done": done, **attrs.asdict(epoch)}, None
             if run.looks_after(done):
                 with training.overflow_reported():
                     valid = run.evaluate("valid", num_particles=min(100, run.settings.num_particles))
                     watched = watch(run.joint, run.splits.rows("valid"), valid, seed=run.settings.seed)
                     chain = pictures.chain(run.joint)
-                valid_nll, log_z = valid.nll, valid.log_z
+                valid_nll, log_z, stuck = valid.nll, valid.log_z, watched.stuck
                 line |= {"valid_nll": valid_nll, "log_z": None if log_z is None else log_z.value, **watched.numbers}
                 if chain is not None:
                     pictures.save_grid(run.path / "chain.png", chain)
-            progress = Progress(epoch, done, valid_nll, log_z, time.perf_counter() - start)
+            progress = Progress(epoch, done, valid_nll, log_z, time.perf_counter() - start, stuck)
             # The line first: if we are killed in between, resuming drops it and does the epoch again.
             metrics.append(line)
             about = About(settings, run.data_digest, rounding, metrics.lines, metrics.digest)

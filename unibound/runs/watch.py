@@ -15,6 +15,8 @@ from unibound.joint import JointBound
 
 SURE = 0.05
 """A bit is saturated if its probability is closer than this to 0 or to 1."""
+STILL = 0.02
+"""Share of the way to independent draws below which a training step leaves chains where they are."""
 LIMIT = 500  # data looked at
 DRAWS = 20  # latents per datum
 
@@ -33,6 +35,8 @@ class Watched:
         chain_free_energy: that of the persistent chains.
         chain_moved: mean squared change of the chains in one training step, relative to that between independent
             draws from them: 1 if a step forgets where it began, 0 if it stays there.
+        swapped: of chains at several temperatures, the least share of swaps accepted between two neighbors, lately.
+        round_trips: chains per hundred that came back from the hottest temperature in one training step, lately.
     """
 
     valid_ess: float | None = None
@@ -43,6 +47,20 @@ class Watched:
     code_free_energy: float | None = None
     chain_free_energy: float | None = None
     chain_moved: float | None = None
+    swapped: float | None = None
+    round_trips: float | None = None
+
+    @property
+    def stuck(self) -> str | None:
+        """Why the chains are not to be relied on, and what would help; None where nothing speaks against them."""
+        if self.round_trips == 0:
+            return "no chain has come back from the hottest temperature lately; take more replicas, or a lower rate"
+        if self.round_trips is None and self.chain_moved is not None and self.chain_moved < STILL:
+            return (
+                f"a training step moves the chains by {self.chain_moved:.1%} of what independent draws differ by; take "
+                "more steps, or replicas at several temperatures"
+            )
+        return None
 
     @property
     def numbers(self) -> dict[str, float]:
@@ -99,4 +117,6 @@ def _chains(prior: EnergyPrior, codes: Tensor) -> dict[str, Any]:
         "code_free_energy": prior.free_energy(codes).double().mean().item(),
         "chain_free_energy": prior.free_energy(chains).double().mean().item(),
         "chain_moved": (moved - chains).square().double().mean().item() / anew if anew > 0 else None,
+        "swapped": None if prior.flow is None else prior.flow.shares.min().item(),
+        "round_trips": None if prior.flow is None else 100 * prior.flow.trips.item(),
     }

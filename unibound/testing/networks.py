@@ -5,11 +5,11 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
-from torch.types import _size
 
+from unibound.discrete import Spins
 from unibound.distributions import Bits, Drawn, draw
 from unibound.networks import Generator, Inference
-from unibound.support import Constraint, of, spin
+from unibound.support import Constraint, of
 
 
 class Perceptron(nn.Sequential):
@@ -68,19 +68,7 @@ class SpinInference(BitInference):
     """q(tau | x) over independent spins."""
 
     def forward(self, x: Tensor) -> Distribution:
-        return SpinBits(self.network(x).view(*x.shape[:-1], *self.tau_shape), len(self.tau_shape))
-
-
-class SpinBits(Bits):
-    """Independent spins: -1 and 1 in place of bits 0 and 1."""
-
-    support = spin  # pyright: ignore[reportAssignmentType, reportIncompatibleMethodOverride]
-
-    def sample(self, sample_shape: _size = ()) -> Tensor:
-        return 2 * super().sample(sample_shape) - 1
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        return super().log_prob((value + 1) / 2)
+        return Spins(self.network(x).view(*x.shape[:-1], *self.tau_shape), len(self.tau_shape))
 
 
 class LinearInference(Inference):
