@@ -116,7 +116,7 @@ class RecurrentInference(Inference):
         self.follower = follower
         self._recurrence: tuple[Recurrence, ...] = ()  # in a tuple, so that its parameters are p's
 
-    def bind(self, p: Generation) -> None:
+    def bind(self, p: nn.Module) -> None:
         if not isinstance(p, RecurrentGeneration):
             raise UsageError(f"this q follows a recurrence, but {type(p).__name__} has none; use RecurrentGeneration")
         self._recurrence = (p.recurrence,)

@@ -119,12 +119,6 @@ def _grid(count: int) -> tuple[Tensor, Tensor]:
     return steps.sinh().unsqueeze(1), steps.cosh().log() + math.log(36 / (count - 1))
 
 
-def _small(plugin: Callable[[tuple[int, ...]], Prior]) -> Callable[[tuple[int, ...]], Prior]:
-    """With so few latents of its own that its states can be listed."""
-    named = plugin.func if isinstance(plugin, functools.partial) else plugin
-    return functools.partial(plugin, **getattr(named, "small", {}))
-
-
 def _make(
     plugin: Callable[[tuple[int, ...]], Prior],
     inference: type[BitInference | LinearInference],
