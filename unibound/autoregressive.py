@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from unibound import kernels
-from unibound.distributions import Drawn
+from unibound.draws import Drawn
 from unibound.errors import UsageError
 from unibound.predictor import Predictor
 from unibound.prior import Prior

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Transform, constraints
 from torch.nn.functional import softplus
 
-from unibound.distributions import Drawn
+from unibound.draws import Drawn
 from unibound.errors import UsageError
 from unibound.support import real
 

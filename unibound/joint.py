@@ -13,7 +13,7 @@ from torch.distributions import Distribution
 
 from unibound import support
 from unibound.data.rows import Data
-from unibound.distributions import Chain, Drawn, draw
+from unibound.draws import Chain, Drawn, draw
 from unibound.errors import UsageError
 from unibound.generation import Generation
 from unibound.networks import Inference

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
-from unibound.distributions import Chain, flat
+from unibound.draws import Chain, flat
 from unibound.errors import UsageError
 
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal, kl_divergence
 from torch.nn.functional import logsigmoid, softplus
 
-from unibound.distributions import Bits, Drawn
+from unibound.distributions import Bits
+from unibound.draws import Drawn
 from unibound.errors import UsageError
 from unibound.generation import Generation
 from unibound.networks import Inference

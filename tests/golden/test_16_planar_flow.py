@@ -7,7 +7,7 @@ from torch.distributions import Independent, Normal
 
 pytest.importorskip("zuko")
 
-from unibound.distributions import draw
+from unibound.draws import draw
 from unibound.flows import Flow, Planar
 
 

@@ -9,7 +9,7 @@ from test_16_planar_flow import At
 from torch import Tensor, nn
 from torch.distributions import AffineTransform, Independent, SigmoidTransform, Transform, Uniform
 
-from unibound.distributions import draw
+from unibound.draws import draw
 from unibound.flows import Flow, Gated
 
 zuko: Any = pytest.importorskip("zuko")

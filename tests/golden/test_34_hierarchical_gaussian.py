@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal, kl_divergence
 
 from unibound import Downward, Generator, Inference, JointBound, Layered, Upward
-from unibound.distributions import Chain
+from unibound.draws import Chain
 
 Gaussian = pytest.importorskip("unibound_plugins.priors.gaussian").Gaussian
 

@@ -15,7 +15,7 @@ CORE, PLUGINS = ROOT / "unibound", ROOT / "plugins" / "unibound_plugins"
 ORDER = """
 claim disk errors kernels moved states tails tempering
 pacing record support weights
-data distributions likelihood predictor
+data distributions draws likelihood predictor
 flows networks discrete truncated
 units prior
 autoregressive energy generation

@@ -17,7 +17,7 @@ from unibound_plugins.priors.nade import NADE
 
 from unibound import Prior, UsageError
 from unibound.autoregressive import Autoregressive, Predicted
-from unibound.distributions import draw
+from unibound.draws import draw
 from unibound.evaluation.evaluate import evaluate
 from unibound.predictor import Masked, Tied
 from unibound.testing import examine_prior

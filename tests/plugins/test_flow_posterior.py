@@ -13,7 +13,7 @@ from unibound_plugins.estimators.rws import RWS
 from unibound_plugins.estimators.sgvb import SGVB
 
 from unibound import Directed, Inference, JointBound
-from unibound.distributions import draw
+from unibound.draws import draw
 from unibound.evaluation.evaluate import evaluate
 from unibound.flows import Flow, Planar
 from unibound.runs.train import Training

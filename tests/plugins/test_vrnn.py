@@ -14,7 +14,7 @@ from unibound_plugins.priors.bernoulli import Bernoulli
 from unibound_plugins.priors.gaussian import Gaussian
 
 from unibound import JointBound, UsageError
-from unibound.distributions import Chain, draw
+from unibound.draws import Chain, draw
 from unibound.networks import Inference
 from unibound.recurrent import RecurrentGeneration, filtering_bound
 from unibound.runs.train import Training

@@ -1,5 +1,6 @@
 """Pictures a person can look at: grids of data as PNG files."""
 
+import contextlib
 import io
 import math
 from pathlib import Path
@@ -59,6 +60,13 @@ def _seen(made: Distribution) -> Tensor:
         return made.mean
     except NotImplementedError:
         return made.sample()
+
+
+def save(folder: Path, joint: JointBound, x: Tensor) -> None:
+    """Write samples.png, and reconstructions.png of x [N, *X] where there are such."""
+    save_grid(folder / "samples.png", samples(joint))
+    with contextlib.suppress(UsageError):  # a p without a p(x | tau) has none
+        save_grid(folder / "reconstructions.png", reconstructions(joint, x))
 
 
 def save_grid(path: Path, x: Tensor, columns: int = 10) -> None:

@@ -7,7 +7,6 @@ SHA256SUMS           digests of these     .lock          held by whoever trains
 samples.png, reconstructions.png, chain.png
 """
 
-import contextlib
 import functools
 import itertools
 import json
@@ -291,10 +290,7 @@ class Run:
         """Write samples.png, and reconstructions.png where there are such."""
         with torch.random.fork_rng():
             torch.manual_seed(self.settings.seed)
-            pictures.save_grid(self.path / "samples.png", pictures.samples(self.joint))
-            with contextlib.suppress(UsageError):  # a p without a p(x | tau) has none
-                pairs = pictures.reconstructions(self.joint, spread(self.splits.rows("test"), 50)[:])
-                pictures.save_grid(self.path / "reconstructions.png", pairs)
+            pictures.save(self.path, self.joint, spread(self.splits.rows("test"), 50)[:])
 
     @functools.cached_property
     def data_digest(self) -> str:

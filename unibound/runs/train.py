@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from unibound.data.binarization import batches
 from unibound.data.rows import Data
@@ -16,7 +16,8 @@ from unibound.errors import NonFiniteError, UsageError
 from unibound.estimator import Estimate, Estimator
 from unibound.joint import JointBound
 from unibound.registry import did_you_mean
-from unibound.settings.records import Optimizer, Stage
+from unibound.runs.optimizers import make_optimizer, rate_factor
+from unibound.settings.records import Stage
 from unibound.weights import effective_sample_size
 
 
@@ -276,25 +277,6 @@ def largest_weight(joint: JointBound) -> tuple[str, float]:
         for group, module in joint.parts().items()
     }
     return max(sizes.items(), key=lambda item: item[1])
-
-
-def make_optimizer(settings: Optimizer, module: nn.Module) -> torch.optim.Optimizer:
-    """The torch optimizer that the settings describe, for all parameters of a module."""
-    lr, decay = settings.learning_rate, settings.weight_decay
-    if settings.algorithm == "adam":
-        return torch.optim.AdamW(module.parameters(), lr, weight_decay=decay, fused=True)
-    if settings.algorithm == "adamax":
-        return torch.optim.Adamax(module.parameters(), lr, weight_decay=decay)
-    return torch.optim.SGD(module.parameters(), lr, momentum=settings.momentum, weight_decay=decay, fused=True)
-
-
-def rate_factor(settings: Optimizer, done: float) -> float:
-    """Learning rate after a fraction `done` of the stage, relative to the first."""
-    if settings.schedule == "cosine":
-        return settings.final + (1 - settings.final) * (1 + math.cos(math.pi * done)) / 2
-    if settings.schedule == "step":
-        return 0.1 ** ((done >= 0.5) + (done >= 0.75))
-    return 1.0
 
 
 def _sizes(log_weights: list[Tensor | None]) -> list[Tensor | None]:

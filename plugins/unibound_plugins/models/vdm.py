@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
 from unibound import Generation, Inference, JointBound, Likelihood, Model, Prior, UsageError, hookimpl
-from unibound.distributions import Drawn
+from unibound.draws import Drawn
 from unibound.support import describe, real, require_within, same
 from unibound.trajectory import even_times
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from unibound.distributions import draw
+from unibound.draws import draw
 from unibound.likelihood import Likelihood
 from unibound.support import Constraint, describe, nonnegative_integer, of, real, same, values
 from unibound.testing.laws.draws import NUM_DRAWS, follow_log_prob

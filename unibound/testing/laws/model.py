@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from unibound.distributions import Bits, draw
+from unibound.distributions import Bits
+from unibound.draws import draw
 from unibound.errors import UsageError
 from unibound.generation import ROLES
 from unibound.joint import JointBound
