@@ -97,7 +97,7 @@ class Downward(Inference):
         generators = getattr(p, "generators", None)
         if not isinstance(generators, nn.ModuleList) or len(generators) != len(self.sizes):
             raise UsageError(
-                f"q goes down through {len(self.sizes)} layers of p, but {type(p).__name__} lacks them; give it as many"
+                f"q goes down through {len(self.sizes)} layers of p, which {type(p).__name__} lacks; give p as many"
             )
         self._above = tuple(generators)[1:]
 

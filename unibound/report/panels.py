@@ -63,6 +63,13 @@ PANELS = (
         "codes. A q that is sure of all of them, to the end, hardly learns any more.",
     ),
     Panel(
+        "What each layer adds to the bound",
+        {f"layer {layer}": f"nats_of_layer_{layer}" for layer in range(1, 5)},
+        "nats",
+        "Of layers of latents, from the datum up: below 0 by what a layer carries. Healthy is every layer away from 0; "
+        "one that settles there carries nothing. Only that of the top must be below 0, and all of a ladder.",
+    ),
+    Panel(
         "Active units",
         {"active": "active"},
         "units",

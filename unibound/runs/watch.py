@@ -37,6 +37,8 @@ class Watched:
             draws from them: 1 if a step forgets where it began, 0 if it stays there.
         swapped: of chains at several temperatures, the least share of swaps accepted between two neighbors, lately.
         round_trips: chains per hundred that came back from the hottest temperature in one training step, lately.
+        layers: where latents have layers, mean of what each adds to the bound in nats, the lowest first: minus what it
+            carries. For a layer between others it is no divergence, and may be above zero.
     """
 
     valid_ess: float | None = None
@@ -49,6 +51,7 @@ class Watched:
     chain_moved: float | None = None
     swapped: float | None = None
     round_trips: float | None = None
+    layers: tuple[float, ...] | None = None
 
     @property
     def stuck(self) -> str | None:
@@ -65,7 +68,9 @@ class Watched:
     @property
     def numbers(self) -> dict[str, float]:
         """What there is, by name."""
-        return {name: value for name, value in attrs.asdict(self).items() if value is not None}
+        found = {name: value for name, value in attrs.asdict(self).items() if value is not None}
+        layers = found.pop("layers", ())
+        return found | {f"nats_of_layer_{layer}": value for layer, value in enumerate(layers, 1)}
 
 
 @torch.no_grad()
@@ -82,6 +87,7 @@ def watch(joint: JointBound, x: Data, valid: Evaluation, *, seed: int) -> Watche
     with joint.evaluating(), torch.random.fork_rng():
         torch.manual_seed(seed)
         codes, found = _posterior(joint, spread(x, LIMIT))
+        found["layers"] = _layers(joint, spread(x, LIMIT), valid)
         if isinstance(prior, EnergyPrior):
             found |= _chains(prior, codes)
     return Watched(valid_ess=valid.ess, valid_gap=valid.gap, **found)
@@ -104,6 +110,19 @@ def _posterior(joint: JointBound, x: Data) -> tuple[Tensor, dict[str, Any]]:
         "saturated": torch.cat(sure).mean().item() if sure else None,
         "active": count_active(torch.cat(means), torch.cat(noise).mean(0)) if learned else None,
     }
+
+
+def _layers(joint: JointBound, x: Tensor, valid: Evaluation) -> tuple[float, ...] | None:
+    """Mean of what each layer of latents adds to the bound, the top one normalized; None where there are no layers."""
+    terms = []
+    for batch in x.split(50):
+        tau = joint.particles(batch, DRAWS, whole=False).tau
+        terms.append(joint.log_weight_terms(batch, tau).double().mean(1))  # [L + 1, B]
+    _, *layers = torch.cat(terms, 1).mean(1).tolist()
+    if len(layers) < 2:
+        return None
+    layers[-1] -= 0.0 if valid.log_z is None else valid.log_z.value
+    return tuple(layers)
 
 
 def _chains(prior: EnergyPrior, codes: Tensor) -> dict[str, Any]:
