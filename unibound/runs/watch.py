@@ -112,7 +112,7 @@ def _posterior(joint: JointBound, x: Data) -> tuple[Tensor, dict[str, Any]]:
     }
 
 
-def _layers(joint: JointBound, x: Tensor, valid: Evaluation) -> tuple[float, ...] | None:
+def _layers(joint: JointBound, x: Data, valid: Evaluation) -> tuple[float, ...] | None:
     """Mean of what each layer of latents adds to the bound, the top one normalized; None where there are no layers."""
     terms = []
     for batch in x.split(50):

@@ -115,6 +115,11 @@ class VRNN(Model):
             raise UsageError(
                 f"vrnn with flags is of sequences [T, 1 + F], a flag first, but a datum is {list(x_mean.shape)}"
             )
+        if prior.log_z is None:
+            raise UsageError(
+                f"vrnn has a prior of its own at every step, and no place for {type(prior).__name__.lower()}; use "
+                "bernoulli or gaussian, to say what its latents are made of"
+            )
         p = GRU(x_mean, self.num_latents, self.width, posterior, likelihood, self.flags)
         return JointBound(RecurrentInference(Encoder(p)), RecurrentGeneration(p))
 
