@@ -206,7 +206,7 @@ def test_a_diagnosis(cli, run):
         (("evaluate", "run", "--max-memory", "10"), "does not hold one particle"),
         (("certify",), "--rbm"),
         (("certify", "run", "--rbm", "file"), "--rbm"),
-        (("certify", "run", "--num-particles", 0), "needs particles"),
+        (("certify", "run", "--num-particles", 0), "--num-particles must be at least 1"),
         (("diagnose", "run", "--num-particles", 1), "2 particles"),
         (("diagnose", "run", "--split", "half"), "--split"),
     ],
