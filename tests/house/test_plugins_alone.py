@@ -137,7 +137,7 @@ def test_what_needs_it_says_so(hidden: Any, tmp_path: Path, data: Path) -> None:
     energy = {name: value for name, value in RUNS["energy"].items() if name != "partition"}
     with pytest.raises(UsageError, match=r"^unknown partition estimator 'ais'; "):
         run(tmp_path / "energy", data, energy)
-    with pytest.raises(UsageError, match=r"prior: unknown prior 'gaussian'; there are: "):
+    with pytest.raises(UsageError, match=r"prior: unknown prior 'gaussian'; did you mean "):
         run(tmp_path / "reals", data, RUNS["reals"])
 
 
