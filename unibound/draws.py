@@ -125,16 +125,17 @@ class Chain(Drawn):
 
     @property
     def has_rsample(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Whether every piece has reparameterized draws, which takes a draw of each to find out."""
-        pieces, made = [], self.first
+        """Whether every piece has reparameterized draws."""
+        return all(made.has_rsample for made in self.layers())
+
+    def layers(self) -> list[Distribution]:
+        """The distribution of each piece given a draw of those before it; random numbers are left as they were."""
+        pieces, found = [], [self.first]
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            for make in (*self.rest, None):
-                if not made.has_rsample:
-                    return False
-                if make is not None:
-                    pieces.append(made.sample())
-                    made = make(pieces)
-        return True
+            for make in self.rest:
+                pieces.append(found[-1].sample())
+                found.append(make(pieces))
+        return found
 
     def log_probs(self, value: Tensor) -> Tensor:
         """log-probability of each piece given those before it: [..., Z] to [L, ...] nats."""

@@ -47,7 +47,10 @@ class Generation(nn.Module, ABC):
         """Map x [..., *X] and tau [..., *Z] (broadcast) to log p*(x, tau) [...] nats."""
 
     def log_terms(self, x: Tensor, tau: Tensor) -> Tensor:
-        """The terms that `log_joint` sums, where tau has layers: [L + 1, ...] nats, p(x | ...) first."""
+        """The terms that `log_joint` sums: [L + 1, ...] nats, that of p(x | ...) first, then those of log p*(tau).
+
+        One term, and it is all, where nothing is known of them, which is the default.
+        """
         return self.log_joint(x, tau).unsqueeze(0)
 
     def conditional(self, tau: Tensor) -> Distribution:
@@ -97,8 +100,16 @@ class Directed(Generation):
         return self.generator(self.prior.visible(tau))
 
     def log_joint(self, x: Tensor, tau: Tensor) -> Tensor:
+        log_x, log_tau = self._terms(x, tau)
+        return log_tau + log_x
+
+    def log_terms(self, x: Tensor, tau: Tensor) -> Tensor:
+        return torch.stack(torch.broadcast_tensors(*self._terms(x, tau)))
+
+    def _terms(self, x: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
         lead = tau.shape[: tau.dim() - len(self.prior.state_shape)]
-        return _of_each(self.prior, tau, lead) + _log_prob(self.conditional(tau), x, lead, "p(x | tau)")
+        log_tau = _of_each(self.prior, tau, lead)
+        return _log_prob(self.conditional(tau), x, lead, "p(x | tau)"), log_tau
 
     def dream(self, count: int, *, persistent: bool = False) -> tuple[Tensor, Tensor]:
         with torch.no_grad():

@@ -14,7 +14,9 @@ from unibound.data.rows import Data, spread
 from unibound.distributions import PointMass
 from unibound.errors import UsageError
 from unibound.evaluation.conclusion import Evaluation
+from unibound.evaluation.independence import independent
 from unibound.evaluation.memory import CACHED, MAX_MEMORY, bytes_per_particle
+from unibound.evaluation.reach import Posterior, Reach, reach, require_known
 from unibound.evaluation.tally import Mean, Tally
 from unibound.joint import JointBound
 from unibound.partition import (
@@ -81,6 +83,7 @@ def evaluate(
     normalized: NormalizedPrior | None = None,
     max_memory: int = MAX_MEMORY,
     levels: int | None = None,
+    posterior: Posterior = "draws",
     on_progress: Callable[[int], object] = lambda done: None,
 ) -> Evaluation:
     """Estimate the negative log-likelihood of x by the K-particle bound, under one way to normalize p.
@@ -93,7 +96,7 @@ def evaluate(
     if normalized is None:
         normalized = normalize_by_itself(joint, x)
     options = {"num_particles": num_particles, "max_memory": max_memory, "levels": levels, "on_progress": on_progress}
-    return evaluate_all(joint, x, [normalized], **options)[0]
+    return evaluate_all(joint, x, [normalized], posterior=posterior, **options)[0]
 
 
 @torch.no_grad()
@@ -105,6 +108,7 @@ def evaluate_all(
     num_particles: int,
     max_memory: int = MAX_MEMORY,
     levels: int | None = None,
+    posterior: Posterior = "draws",
     on_progress: Callable[[int], object] = lambda done: None,
 ) -> list[Evaluation]:
     """Estimate the negative log-likelihood of x by the K-particle bound, once per way to normalize p.
@@ -120,6 +124,8 @@ def evaluate_all(
         max_memory: bytes of particles held at once, by an upper estimate.
         levels: where x are so many levels scaled to [0, 1] and p(x | tau) is a density, bits per dimension are those of
             a level; elsewhere it plays no part.
+        posterior: where the posterior is looked for, of some of the data, beyond what q's own draws show: by `draws`,
+            at about the cost of the evaluation itself, by `ais`, or not at all, `none`; then the NLL has no lower end.
         on_progress: called with the number of data done.
     Raises:
         UsageError: no particles, no data, or no room for a single particle; q, p and x that do not fit together; an
@@ -130,6 +136,7 @@ def evaluate_all(
     if joint.p.unnormalized is not None and any(prior is None for prior in normalized):
         name = type(joint.p.unnormalized).__name__
         raise UsageError(f"log p* of {name} lacks its log Z: give what normalizes it, from normalize(joint, ais, x)")
+    require_known(posterior)
     joint.check(x)
     with joint.evaluating():
         at_once = _particles_at_once(joint, x, max_memory)
@@ -150,11 +157,14 @@ def evaluate_all(
                 own[index] += time.perf_counter() - before
             if annealed:
                 on_progress(len(group))
-        shared = time.perf_counter() - start - sum(own)
         about = _about(joint, x, levels)
+        columns = [torch.cat(parts, 1) for parts in results]
+        if not about["exact"]:
+            about["reach"] = _reach(joint, x, normalized, columns, num_particles, at_once, posterior)
+        shared = time.perf_counter() - start - sum(own)
     return [
-        _conclude(prior, torch.cat(parts, 1), num_particles, shared + seconds, **about)
-        for prior, parts, seconds in zip(normalized, results, own, strict=True)
+        _conclude(prior, found, num_particles, shared + seconds, **about)
+        for prior, found, seconds in zip(normalized, columns, own, strict=True)
     ]
 
 
@@ -177,6 +187,24 @@ def _add_particles(joint: JointBound, batch: Tensor, tallies: list[Tally], num_p
             tally.add(state, log_w)
 
 
+def _reach(
+    joint: JointBound,
+    x: Data,
+    normalized: Sequence[NormalizedPrior | None],
+    columns: list[Tensor],
+    num_particles: int,
+    at_once: int,
+    posterior: Posterior,
+) -> Reach | str:
+    """How far the bounds may lie below log p, found once: what normalizes p by one number moves all of them alike."""
+    for prior, (bound, *_) in zip(normalized, columns, strict=True):
+        if prior is None:
+            return reach(joint, x, bound, num_particles, at_once, posterior)
+        if prior.of == "log p" and prior.log_z is not None:
+            return reach(joint, x, bound + prior.log_z.value, num_particles, at_once, posterior)
+    return "nothing here is a bound of log p by one log Z"
+
+
 def _about(joint: JointBound, x: Data, levels: int | None) -> dict[str, Any]:
     """What kind of number the NLL is: of masses or densities, exact where q is the posterior, and of how many bits."""
     posterior = joint.q(x[:1])
@@ -186,8 +214,14 @@ def _about(joint: JointBound, x: Data, levels: int | None) -> dict[str, Any]:
         over = None
     mass, dims = support.is_discrete(over), x[:1].numel()
     scale = dims * math.log(levels - 1) if levels is not None and not mass else 0.0
-    exact, terms = isinstance(posterior, PointMass), joint.draws_terms(x[:1])
-    return {"mass": mass, "exact": exact, "terms": terms, "dims": dims, "scale": scale}
+    return {
+        "mass": mass,
+        "exact": isinstance(posterior, PointMass),
+        "terms": joint.draws_terms(x[:1]),
+        "dims": dims,
+        "scale": scale,
+        "independent": independent(x, over),
+    }
 
 
 def _conclude(
@@ -201,6 +235,8 @@ def _conclude(
     terms: bool,
     dims: int,
     scale: float,
+    independent: float | None,
+    reach: Reach | str = "",
 ) -> Evaluation:
     bound, ess, gap, variance = columns  # each [N]
     nll, count = -bound.mean().item(), len(bound)
@@ -230,5 +266,7 @@ def _conclude(
         mass=mass,
         exact=exact,
         terms=terms,
+        reach=reach,
+        independent=independent,
         bounds=bound,
     )

@@ -46,7 +46,8 @@ class Tally:
         if self.prior is not None and self.num_draws is None:
             log_w = log_w + self.prior.log_correction(tau)
         chunk = log_w.logsumexp(0)  # [B]
-        halves = [log_w[parity::2] for parity in (0, 1)]
+        # Every other particle of all that were drawn, however they were split into chunks.
+        halves = [log_w[(parity + sum(self.halves)) % 2 :: 2] for parity in (0, 1)]
         self.halves = [done + len(half) for done, half in zip(self.halves, halves, strict=True)]
         new = torch.stack([chunk, (2 * log_w).logsumexp(0), *map(_log_sum, halves)])
         self.sums[-1] = torch.logaddexp(self.sums[-1], new)
