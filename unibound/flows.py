@@ -22,7 +22,10 @@ Kind = Literal["planar", "maf", "iaf", "coupling", "spline"]
 def zuko() -> Any:
     """The package zuko, imported when a flow is first built. Raises UsageError if it is not installed."""
     try:
+        checked = Distribution._validate_args  # which it switches off for everybody
         import zuko
+
+        Distribution.set_default_validate_args(checked)
     except ImportError as error:
         raise UsageError("flows need the package zuko; pip install 'unibound[flows]'") from error
     return zuko

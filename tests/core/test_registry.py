@@ -217,7 +217,9 @@ CHANGES = {
     "torch.manual_seed(torch.initial_seed() + 1)": "the random numbers",
     "torch.rand(3)": "the random numbers",
     "torch.set_float32_matmul_precision('medium')": "the precision of products",
-    "torch.distributions.Distribution.set_default_validate_args(False)": "the checks of distributions",
+    "Some = torch.distributions.Distribution; Some.set_default_validate_args(not Some._validate_args)": (
+        "the checks of distributions"
+    ),
 }
 
 

@@ -123,6 +123,11 @@ class Diffusion(Model):
         require_within(over, "the end of the diffusion", prior.support, "the prior is", cure)
         reverse = Denoiser(noise, likelihood, self.hidden, shape)
         if self.terms:
+            if prior.inner is not None:
+                raise UsageError(
+                    f"diffusion by terms has no place for the latents that {type(prior).__name__.lower()} keeps of its "
+                    "own; leave terms out, or choose a prior without such"
+                )
             return JointBound(StepInference(noise, len(shape)), StepGeneration(prior, reverse, noise, shape))
         sizes, every = [size] * self.steps, range(1, self.steps + 1)
         q = Upward([Noisier(noise, t, len(shape) if t == 1 else 1) for t in every], sizes)

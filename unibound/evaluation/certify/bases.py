@@ -178,7 +178,7 @@ def _every_value(prior: EnergyPrior) -> Tensor | None:
     listed = values(prior.support)
     if listed is None:
         return None
-    return torch.stack([prior.chains.new_full(tuple(prior.event_shape), value) for value in listed])
+    return torch.stack([prior.chains.new_full(tuple(prior.state_shape), value) for value in listed])
 
 
 def _view(prior: EnergyPrior, base: str, fitted: Tensor, plan: Plan, on_progress: Callable[[int], object]) -> View:
