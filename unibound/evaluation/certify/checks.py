@@ -50,7 +50,7 @@ def log_mass_met(prior: EnergyPrior, *states: Tensor) -> float | None:
         return None
     distinct = torch.cat([each.to(prior.chains).flatten(1) for each in states]).unique(dim=0)
     wide = copy.deepcopy(prior).double()
-    return (-free_energies(wide, distinct.view(-1, *prior.event_shape))).logsumexp(0).item()
+    return (-free_energies(wide, distinct.view(-1, *prior.state_shape))).logsumexp(0).item()
 
 
 @torch.no_grad()

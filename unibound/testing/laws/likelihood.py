@@ -1,5 +1,6 @@
 """The exam of a likelihood: the distribution it makes of numbers is one."""
 
+import math
 from collections.abc import Callable
 
 import attrs
@@ -21,6 +22,8 @@ HALVINGS = 40
 """An interval that is halved so often is one of rounding."""
 ROUGH = 1e-10
 """By how much an interval and its halves may differ."""
+MOST = 20_000
+"""Intervals that are still rough: what needs more has no integral."""
 MAX_STATES = 10_000
 """Events that a law lists."""
 
@@ -130,6 +133,8 @@ def integral(made: Distribution) -> Tensor:
         low, high = torch.cat([low[rough], middle[rough]]), torch.cat([middle[rough], high[rough]])
         if not len(low):
             return settled
+        if len(low) > MOST:
+            return torch.full_like(settled, math.inf)
     return settled + rule(low, high).sum(0)
 
 
