@@ -16,7 +16,7 @@ ORDER = """
 claim disk errors kernels moved states tails tempering
 pacing record support weights
 data distributions draws likelihood predictor
-flows networks discrete truncated
+flattening flows networks discrete truncated
 units prior
 autoregressive energy generation
 bipartite joint partition recurrent restricted settled sigmoid_bound trajectory transition

@@ -29,6 +29,7 @@ def certify(
     partition: str | None,
     flags: Layer,
     num_particles: int | None,
+    posterior: str,
     *,
     threads: int,
     as_json: bool,
@@ -51,7 +52,7 @@ def certify(
         if opened is not None:
             torch.set_num_threads(threads)
             particles = opened.settings.num_particles if num_particles is None else num_particles
-            options |= {"num_particles": particles, "on_progress": advance}
+            options |= {"num_particles": particles, "posterior": posterior, "on_progress": advance}
             found = certify_joint(opened.joint, opened.split("test"), opened.split("train"), **options)
         else:
             assert rbm is not None

@@ -52,6 +52,7 @@ def evaluate(
     partition: str | None = None,
     split: str = "test",
     max_memory: str = "1GiB",
+    posterior: str = "draws",
     json: Annotated[bool, Parameter(negative=())] = False,
     **settings: Any,
 ) -> None:
@@ -65,20 +66,23 @@ def evaluate(
         partition: how log Z is found, one or several: ais,raise,bdmc; as in the run by default.
         split: train, valid or test.
         max_memory: of the particles held at once, in bytes or as 500MB or 2GB.
+        posterior: how the posterior of some data is looked for beyond q's own draws, for the far end of the NLL: draws
+            of other distributions, ais (annealed, slower and surer), or none.
         json: print one JSON document on stdout, and everything else on stderr.
     """
     from unibound.cli import console
     from unibound.cli import evaluate as command
     from unibound.cli.flags import as_layer
     from unibound.evaluation.memory import parse_bytes
+    from unibound.evaluation.reach import require_known
 
     if num_particles is not None:
         _require("--num-particles", num_particles, 1)
     console.require_split(split)
-    memory, opened = parse_bytes(max_memory), unibound.Run.open(run)
+    memory, look, opened = parse_bytes(max_memory), require_known(posterior), unibound.Run.open(run)
     names = opened.settings.partition.name if partition is None else partition
     chosen = command.partitions(names, run, as_layer(settings))
-    command.evaluate(opened, split, num_particles, chosen, memory, as_json=json)
+    command.evaluate(opened, split, num_particles, chosen, memory, look, as_json=json)
 
 
 def certify(
@@ -93,6 +97,7 @@ def certify(
     num_particles: int | None = None,
     raise_cases: int = 100,
     raise_chains: int = 1,
+    posterior: str = "ais",
     partition: str | None = None,
     seed: int = 0,
     threads: int = 1,
@@ -116,6 +121,7 @@ def certify(
         num_particles: particles per datum, for a run; as in the run by default.
         raise_cases: test data that are annealed in reverse as a check.
         raise_chains: chains for each of them.
+        posterior: for a run, how the posterior of some data is looked for beyond q's own draws: ais, draws or none.
         partition: other estimates of log Z to compare with, one or several: ais,exact; none by default.
         seed: of every random number.
         threads: CPU threads.
@@ -135,7 +141,9 @@ def certify(
     if num_particles is not None:
         _require("--num-particles", num_particles, 1)
     flags = as_layer(settings)
-    command.certify(run, rbm, data, partition, flags, num_particles, threads=threads, as_json=json, **options)
+    command.certify(
+        run, rbm, data, partition, flags, num_particles, posterior, threads=threads, as_json=json, **options
+    )
 
 
 def diagnose(

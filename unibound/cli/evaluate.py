@@ -13,6 +13,7 @@ from rich.table import Table
 from unibound.cli.console import bar
 from unibound.errors import UsageError
 from unibound.evaluation.conclusion import Evaluation
+from unibound.evaluation.reach import Posterior, Reach
 from unibound.partition import LogZ, PartitionEstimator, Sandwich
 from unibound.runs.result import Result, finite, numbers
 from unibound.runs.run import RESOLVED, Run, read_settings
@@ -26,6 +27,7 @@ def evaluate(
     num_particles: int | None,
     partitions: dict[str, PartitionEstimator],
     max_memory: int,
+    posterior: Posterior,
     *,
     as_json: bool,
 ) -> None:
@@ -37,7 +39,12 @@ def evaluate(
             normalized.append(run.normalize(partition))
             seconds.append(time.perf_counter() - start)
         found = run.evaluate_all(
-            split, normalized, num_particles=num_particles, max_memory=max_memory, on_progress=advance
+            split,
+            normalized,
+            num_particles=num_particles,
+            max_memory=max_memory,
+            posterior=posterior,
+            on_progress=advance,
         )
     found = [attrs.evolve(one, seconds=one.seconds + more) for one, more in zip(found, seconds, strict=True)]
     results = dict(zip(partitions, found, strict=True))
@@ -60,6 +67,9 @@ def documents(results: dict[str, Evaluation]) -> list[dict[str, Any]]:
             "nll_chains_stderr": result.nll_chains_stderr,
             "of": result.of,
             "gap": result.gap,
+            "independent": result.independent,
+            "reach": attrs.asdict(result.reach) if isinstance(result.reach, Reach) else None,
+            "no_lower_end": result.no_lower_end,
             "log_z": log_z_document(result.log_z),
             "trustworthy": result.trouble is None,
         }

@@ -155,7 +155,8 @@ def reach(
     first, *more = plan.temperatures
     found = look.at(first, *dreams)
     for temperatures in more:
-        if found.slack + NORMAL_95 * found.slack_stderr <= TIGHT:
+        most = found.slack + NORMAL_95 * found.slack_stderr
+        if most <= TIGHT or not math.isfinite(most + found.lack):  # more temperatures would change nothing
             break
         found = look.at(temperatures, *dreams)
     return found

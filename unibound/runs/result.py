@@ -159,3 +159,5 @@ def finite(value: Any) -> Any:
 plain = Converter(forbid_extra_keys=True)
 """Records of a run as plain values, and back."""
 plain.register_unstructure_hook(Side, lambda side: side.value)
+# What JSON cannot write was written as null: of a number that there must be, it was none.
+plain.register_structure_hook(float, lambda value, _: math.nan if value is None else float(value))

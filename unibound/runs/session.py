@@ -55,7 +55,7 @@ def epochs(run: "Run", *, resume: bool, say: Say) -> Generator[Progress | None]:
             line, stuck = {"done": done, **attrs.asdict(epoch)}, None
             if run.looks_after(done):
                 with training.overflow_reported():
-                    valid = run.evaluate("valid", num_particles=min(100, run.settings.num_particles))
+                    valid = run.evaluate("valid", num_particles=min(100, run.settings.num_particles), posterior="none")
                     watched = watch(run.joint, run.splits.rows("valid"), valid, seed=run.settings.seed)
                     chain = pictures.chain(run.joint)
                 valid_nll, log_z, stuck = valid.nll, valid.log_z, watched.stuck

@@ -41,7 +41,7 @@ def certify_joint(
     raise_cases: int = 100,
     raise_chains: int = 1,
     partitions: Mapping[str, PartitionEstimator] = MappingProxyType({}),
-    posterior: Posterior = "ais",
+    posterior: Posterior | str = "ais",
     seed: int = 0,
     on_progress: Callable[[int], object] = lambda done: None,
 ) -> Certificate:
@@ -63,7 +63,7 @@ def certify_joint(
     """
     start = time.perf_counter()
     require_sane(tolerance, num_steps, raise_cases, raise_chains)
-    require_known(posterior)
+    look = require_known(posterior)
     joint.check(test)
     unnormalized = joint.p.unnormalized
     if unnormalized is not None and isinstance(joint.q(test[:1]), PointMass):
@@ -86,7 +86,7 @@ def certify_joint(
         if unnormalized is None:
             if partitions:
                 raise UsageError(f"the prior is normalized and has no log Z; leave {', '.join(partitions)} out")
-            result = evaluate(joint, test, num_particles=num_particles, posterior=posterior)
+            result = evaluate(joint, test, num_particles=num_particles, posterior=look)
             log_z, reasons = LogZ(0.0), ("log Z is 0: the prior is normalized",)
         else:
             codes = draw_codes(joint, train)
@@ -97,7 +97,7 @@ def certify_joint(
             if found.reasons:
                 return attrs.evolve(refused(found.reasons, both, evidence), num_data=len(test))
             middle = ScaledPrior(prior, attrs.evolve(both.upper, value=both.middle))
-            result = evaluate(joint, test, num_particles=num_particles, normalized=middle, posterior=posterior)
+            result = evaluate(joint, test, num_particles=num_particles, normalized=middle, posterior=look)
             number = torch.arange(len(test), device=test.device)
             if raise_cases:
                 cases = spread(test, raise_cases)
