@@ -55,11 +55,8 @@ def test_a_q_that_is_off_does_not_make_a_certificate_wrong(seed: int, prior: str
     found = certify_joint(joint, x, x, posterior=posterior, **QUICK)
     assert found.verdict == "certified"
     assert found.test_ll < exact - 0.3  # q is off indeed
-    assert found.test_ll_low < exact
-    assert found.test_ll_high is None or exact < found.test_ll_high < exact + 1
-    rows = {row.name: row for row in found.evidence}
-    if "CSL" in rows and found.test_ll_high is not None:
-        assert rows["CSL"].value - 3 * rows["CSL"].stderr < found.test_ll_high
+    assert found.test_ll_high is not None
+    assert found.test_ll_low < exact < found.test_ll_high < exact + 1
 
 
 def test_another_lower_bound_above_the_upper_end_opens_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,7 +85,7 @@ def test_what_cannot_be_reached_leaves_the_end_open() -> None:
     found = evaluate(joint, x, num_particles=200)
     assert found.interval.low is None
     assert "no lower end: " in found.conclusion
-    assert "the model's own" in found.conclusion or "still rises" in found.conclusion
+    assert found.no_lower_end is not None
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 3, 7, 1000])
