@@ -195,51 +195,6 @@ class Run:
         x, size = self.splits.rows("train"), self.settings.batch_size
         return Training(self.joint, self.settings.stages, x, batch_size=size, dynamic=self.dynamic)
 
-<<<<<<< HEAD
-=======
-    def _restore(self, training: Training) -> Progress:
-        newest = checkpoint.newest(self.checkpoints)
-        state, weights = checkpoint.load_state(newest), checkpoint.load_weights(newest)
-        with checkpoint.fitting(newest):
-            training.load_state_dict(state["training"], weights)
-            progress = Progress.from_dict(state["progress"])
-            same_data = state["data"] == self.data_digest
-        if not same_data:
-            raise UsageError(f"the data are not those that {self.path} was trained on; bring them back, or start anew")
-        return progress
-
-    def _epochs(self, training: Training, progress: Progress | None) -> Iterator[Progress]:
-        done, valid_nll, log_z, start = 0, None, None, time.perf_counter()
-        if progress is not None:
-            done, valid_nll, log_z, start = progress.done, progress.valid_nll, progress.log_z, start - progress.seconds
-            yield progress
-        self._truncate_metrics(done)
-        for epoch in training.epochs():
-            done += 1
-            line = {"done": done, **attrs.asdict(epoch)}
-            if self.looks_after(done):
-                with training.overflow_reported():
-                    few = min(100, self.settings.num_particles)
-                    valid = self.evaluate("valid", num_particles=few, posterior="none")
-                    watched = watch(self.joint, self.splits.valid, valid, seed=self.settings.seed)
-                    chain = pictures.chain(self.joint)
-                valid_nll, log_z = valid.nll, valid.log_z
-                line |= {"valid_nll": valid_nll, "log_z": None if log_z is None else log_z.value, **watched.numbers}
-                if chain is not None:
-                    pictures.save_grid(self.path / "chain.png", chain)
-            progress = Progress(epoch, done, valid_nll, log_z, time.perf_counter() - start)
-            # The line first: if we are killed in between, resuming drops it and does the epoch again.
-            with (self.path / METRICS).open("a") as file:
-                file.write(json.dumps(line) + "\n")
-            state = {
-                "training": training.state_dict(),
-                "progress": progress.to_dict(),
-                "data": self.data_digest,
-            }
-            checkpoint.save(self.checkpoints, done, self.joint.state_dict(), state)
-            yield progress
-
->>>>>>> a116c54 (A posterior is annealed, and looked for where q does not look: flags, words, laws and field cases)
     def normalize(self, partition: PartitionEstimator | None = None) -> NormalizedPrior | None:
         """What normalizes p, by default found as the settings say; None if p is normalized already."""
         if self.joint.p.unnormalized is None:
@@ -311,18 +266,11 @@ class Run:
         normalized, found = self.normalize(), {}
         count = len(self.splits.rows("test"))  # of training data as many: enough to see overfitting
         for split in ("test", "train"):
-<<<<<<< HEAD
             with bar(f"evaluating {split}", min(count, len(self.splits.rows(split)))) as advance:
-                found[split] = self.evaluate(split, normalized=normalized, limit=count, on_progress=advance)
-        every, seconds = len(self.splits.rows("train")), seconds + time.perf_counter() - start
-=======
-            with bar(f"evaluating {split}", min(count, len(getattr(self.splits, split)))) as advance:
                 options = {"normalized": normalized, "limit": count, "on_progress": advance}
                 # Of training data the bound alone is shown.
                 found[split] = self.evaluate(split, posterior="draws" if split == "test" else "none", **options)
-        every = len(self.splits.train)
-        test = attrs.evolve(found["test"], seconds=seconds + time.perf_counter() - start)
->>>>>>> a116c54 (A posterior is annealed, and looked for where q does not look: flags, words, laws and field cases)
+        every, seconds = len(self.splits.rows("train")), seconds + time.perf_counter() - start
         result = Result.of(
             attrs.evolve(found["test"], seconds=seconds),
             partition=self.settings.partition.name,
