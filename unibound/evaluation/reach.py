@@ -36,7 +36,7 @@ MAX_LACK = 0.5
 TIGHT = 0.1
 """Nats that it may lack on dreams before more temperatures are tried."""
 
-LEAST, MOST = 100, 5000
+LEAST, MOST = 100, 2000
 """Draws per datum of such a look, whatever the number of particles."""
 
 
