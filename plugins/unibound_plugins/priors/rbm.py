@@ -80,6 +80,11 @@ class RBM(EnergyPrior):
         )
         return v.view_as(tau)
 
+    def contrast(self, tau: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+        if self.transition is not None:  # the kernel moves states as `gibbs` does
+            return super().contrast(tau, steps)
+        return kernels.rbm_contrast(tau.flatten(1), self.weight, self.visible_bias, self.hidden_bias, steps)
+
     def log_transition(self, states: Tensor) -> Tensor:
         num_hidden = len(self.hidden_bias)
         if num_hidden > MAX_BITS:
