@@ -81,7 +81,8 @@ class RBM(EnergyPrior):
         return v.view_as(tau)
 
     def contrast(self, tau: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-        if self.transition is not None:  # the kernel moves states as `gibbs` does
+        # The kernel moves states as `gibbs` does here; a subclass may move them otherwise.
+        if self.transition is not None or getattr(self.gibbs, "__func__", None) is not RBM.gibbs:
             return super().contrast(tau, steps)
         return kernels.rbm_contrast(tau.flatten(1), self.weight, self.visible_bias, self.hidden_bias, steps)
 
