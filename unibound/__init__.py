@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # Importing these imports torch, so each is imported when it 
     from unibound.joint import Divergence, JointBound, Particles
     from unibound.likelihood import Likelihood
     from unibound.model import Model
-    from unibound.networks import Generator, Inference, Upward
+    from unibound.networks import Downward, Generator, Inference, Upward
     from unibound.partition.log_z import LogZ, NormalizedPrior, PartitionEstimator, Sandwich, ScaledPrior
     from unibound.prior import Prior
     from unibound.registry import registries
@@ -34,6 +34,7 @@ __all__ = [
     "DataSet",
     "Directed",
     "Divergence",
+    "Downward",
     "EnergyPrior",
     "Enumeration",
     "Estimate",

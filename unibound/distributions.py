@@ -1,9 +1,6 @@
 """Distributions that torch.distributions lacks, or has slower than this work can bear."""
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -13,7 +10,6 @@ from torch.nn.functional import logsigmoid, sigmoid, softplus
 from torch.types import _size
 
 from unibound import kernels
-from unibound.errors import UsageError
 from unibound.support import Constraint
 
 
@@ -172,110 +168,3 @@ def pairwise_log_prob(distribution: Distribution, value: Tensor) -> Tensor:
         logits = distribution.logits.flatten(1)  # [N, D]
         return value.flatten(-events) @ logits.mT - softplus(logits).sum(-1)
     return distribution.log_prob(value.unsqueeze(-events - 1))
-
-
-class Drawn(Distribution, ABC):
-    """A distribution that scores a draw while it makes it, cheaper than `log_prob` could afterwards.
-
-    Layers that are drawn one after another, flows and autoregressive nets are such. `draw` is all that a subclass
-    need give beside `log_prob`.
-    """
-
-    arg_constraints = {}  # noqa: RUF012 - the name torch.distributions looks up  # pyright: ignore
-
-    partial: ClassVar[bool] = False
-    """Whether a draw stands for one random term of a tau too large to keep. Only means of such log-weights mean
-    anything: K of them make no K-particle bound."""
-
-    @abstractmethod
-    def draw(self, count: int, *, reparameterized: bool) -> tuple[Tensor, Tensor]:
-        """Draws [count, ..., *Z], detached unless reparameterized, and their log-probabilities [count, ...] nats."""
-
-    def rsample(self, sample_shape: _size = ()) -> Tensor:
-        return self._shaped(sample_shape, reparameterized=True)
-
-    def sample(self, sample_shape: _size = ()) -> Tensor:
-        with torch.no_grad():
-            return self._shaped(sample_shape, reparameterized=False)
-
-    def _shaped(self, sample_shape: _size, *, reparameterized: bool) -> Tensor:
-        shape = torch.Size(sample_shape)
-        value, _ = self.draw(shape.numel(), reparameterized=reparameterized)
-        return value.reshape(self._extended_shape(shape))
-
-
-def draw(made: Distribution, count: int, *, reparameterized: bool = False) -> tuple[Tensor, Tensor]:
-    """Draw from any distribution and score the draws, in one pass where it can.
-
-    Args:
-        made: of batch shape [...] and event shape [*Z].
-        count: draws of each element of the batch.
-        reparameterized: let gradients flow through the draws; otherwise they are detached.
-    Returns:
-        Draws [count, ..., *Z] and their log-probabilities [count, ...] in nats.
-    Raises:
-        UsageError: reparameterized draws of a distribution that has none.
-    """
-    if isinstance(made, Drawn):
-        return made.draw(count, reparameterized=reparameterized)
-    if reparameterized and not made.has_rsample:
-        raise UsageError(f"{type(made).__name__} has no reparameterized draws; use an estimator that needs none")
-    value = made.rsample((count,)) if reparameterized else made.sample((count,))
-    return value, made.log_prob(value)
-
-
-class Chain(Drawn):
-    """Pieces drawn one after another, each given those before it, side by side in one tensor [..., Z_1 + ... + Z_L].
-
-        q(tau) = q_1(tau_1) q_2(tau_2 | tau_1) ... q_L(tau_L | tau_1 .. tau_{L-1})
-
-    Draws of the whole chain are independent: K of them run through every layer.
-
-    Args:
-        first: distribution of the first piece: batch shape [...], event shape [Z_1].
-        rest: of each later piece, what makes its distribution of the pieces so far, each [..., Z_l].
-        sizes: Z_1 .. Z_L.
-    """
-
-    def __init__(
-        self, first: Distribution, rest: Sequence[Callable[[list[Tensor]], Distribution]], sizes: Sequence[int]
-    ) -> None:
-        if tuple(first.event_shape) != (sizes[0],) or len(rest) + 1 != len(sizes):
-            raise UsageError(
-                f"a chain of sizes {list(sizes)} has {len(rest) + 1} pieces, the first of shape "
-                f"{list(first.event_shape)}; give one size per piece, that of its events"
-            )
-        self.first, self.rest, self.sizes = first, tuple(rest), list(sizes)
-        super().__init__(first.batch_shape, torch.Size([sum(sizes)]), validate_args=False)
-
-    @property
-    def has_rsample(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Whether every piece has reparameterized draws, which takes a draw of each to find out."""
-        pieces, made = [], self.first
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            for make in (*self.rest, None):
-                if not made.has_rsample:
-                    return False
-                if make is not None:
-                    pieces.append(made.sample())
-                    made = make(pieces)
-        return True
-
-    def log_probs(self, value: Tensor) -> Tensor:
-        """log-probability of each piece given those before it: [..., Z] to [L, ...] nats."""
-        pieces = list(value.split(self.sizes, -1))
-        later = [make(pieces[:index]).log_prob(pieces[index]) for index, make in enumerate(self.rest, 1)]
-        return torch.stack(torch.broadcast_tensors(self.first.log_prob(pieces[0]), *later))
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """log q(value) [...] in nats; value broadcasts against the batch."""
-        return self.log_probs(value).sum(0)
-
-    def draw(self, count: int, *, reparameterized: bool) -> tuple[Tensor, Tensor]:
-        piece, log_q = draw(self.first, count, reparameterized=reparameterized)
-        pieces = [piece]
-        for make in self.rest:
-            piece, log_piece = draw(make(pieces), 1, reparameterized=reparameterized)
-            pieces.append(piece.squeeze(0))
-            log_q = log_q + log_piece.squeeze(0)
-        return torch.cat(pieces, -1), log_q

@@ -3,19 +3,22 @@
 Shapes: *Z one latent, M chains, S listed states. Everything is in nats.
 """
 
-import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, ClassVar
 
-import attrs
 import torch
 from torch import Tensor
 
+from unibound import pacing
 from unibound.errors import UsageError
 from unibound.prior import Prior
+from unibound.states import Enumeration
 from unibound.support import values
+from unibound.tempering import Flow, swap
+
+__all__ = ["EnergyPrior", "Enumeration"]
 
 
 class _NoNegativePhase(torch.autograd.Function):
@@ -36,30 +39,6 @@ def _forget(prior: "EnergyPrior", _keys: object) -> None:
     prior.advanced = False
 
 
-@attrs.frozen(eq=False)
-class Enumeration:
-    """States whose weights sum to a partition function: Z = sum over states of exp(log_f(state)).
-
-    A state is a row of digits, each below `base`.
-
-    Args:
-        num_digits: digits of a state.
-        log_f: maps states [N, num_digits], float, to log-weights [N] in nats.
-        draw: maps states to tau [N, *Z], drawn given the state; None where it is not known how.
-        base: values of a digit.
-    """
-
-    num_digits: int
-    log_f: Callable[[Tensor], Tensor]
-    draw: Callable[[Tensor], Tensor] | None = None
-    base: int = 2
-
-    @property
-    def num_bits(self) -> int:
-        """Bits that it takes to number the states."""
-        return math.ceil(self.num_digits * math.log2(self.base))
-
-
 class EnergyPrior(Prior):
     """p(tau) = exp(-F(tau)) / Z with Z unknown, and a path of distributions p_beta from a tractable one.
 
@@ -74,10 +53,14 @@ class EnergyPrior(Prior):
     With several `betas` the chains are tempered: a replica of them moves at each, and neighbors swap after every
     step. Only the replica at 1 is read by the gradient.
 
+    An energy may keep latents of its own, such as further layers of a Boltzmann machine. A state is then flat, the
+    latent of the model first and these after it, and `inner` says how they are drawn given the first.
+
     Args:
-        chains: initial states of the persistent chains [M, *Z].
+        chains: initial states of the persistent chains [M, *S].
         steps: moves per training step.
         betas: temperatures of the replicas, rising and ending at 1.
+        event_shape: shape [*Z] of the latent that the model below sees, which begins a state [S]; all of it by default.
 
     Source: Tieleman, "Training restricted Boltzmann machines using approximations to the likelihood
     gradient" (2008), https://www.cs.toronto.edu/~tijmen/pcd/pcd.pdf; for replicas, Desjardins, Courville, Bengio,
@@ -88,24 +71,64 @@ class EnergyPrior(Prior):
     chains: Tensor
     replicas: Tensor
     """Chains at all temperatures but the last [R - 1, M, *Z]."""
-    transition: "Callable[[EnergyPrior, Tensor, float], Tensor] | None" = None
-    """What moves states instead of `gibbs`; see `Transition`."""
+    pace: Tensor | float
+    """By what a step length is multiplied, driven by `advance` to where as many steps are accepted as should be."""
+    target: ClassVar[float | None] = None
+    """For an energy whose own moves have a step length, the share of proposals that should be accepted."""
     mixing_steps: ClassVar[int] = 100
     """Moves between the persistent chains and the draws that `sample` returns."""
 
-    def __init__(self, chains: Tensor, steps: int, betas: Sequence[float] = (1.0,)) -> None:
-        super().__init__(tuple(chains.shape[1:]))
+    def __init__(
+        self,
+        chains: Tensor,
+        steps: int,
+        betas: Sequence[float] = (1.0,),
+        event_shape: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__(tuple(chains.shape[1:] if event_shape is None else event_shape))
         if betas[-1] != 1 or any(not 0 <= low < high for low, high in pairwise(betas)):
             raise UsageError(f"betas of replicas must rise from at least 0 and end at 1, but are {list(betas)}")
         self.register_buffer("chains", chains)
         self.register_buffer("replicas", chains.expand(len(betas) - 1, *chains.shape).clone())
         self.steps, self.betas = steps, tuple(betas)
+        self.flow = Flow(len(betas), len(chains)) if len(betas) > 1 else None
         self.advanced = False
+        self._transition: Callable[[EnergyPrior, Tensor, float], Tensor] | None = None
+        self.pace = 1.0
+        self._keep_pace()
         self.register_load_state_dict_post_hook(_forget)
+
+    @property
+    def transition(self) -> "Callable[[EnergyPrior, Tensor, float], Tensor] | None":
+        """What moves states instead of `gibbs`; see `Transition`."""
+        return self._transition
+
+    @transition.setter
+    def transition(self, chosen: "Callable[[EnergyPrior, Tensor, float], Tensor] | None") -> None:
+        self._transition = chosen
+        self._keep_pace()
+
+    def _keep_pace(self) -> None:
+        if self._target is not None and "pace" not in self._buffers:
+            del self.pace
+            self.register_buffer("pace", torch.ones((), dtype=self.chains.dtype, device=self.chains.device))
+
+    @property
+    def _target(self) -> float | None:
+        return getattr(self if self.transition is None else self.transition, "target", None)
 
     @property
     def log_z(self) -> None:
         return None
+
+    @property
+    def state_shape(self) -> torch.Size:
+        return self.chains.shape[1:]
+
+    def visible(self, state: Tensor) -> Tensor:
+        if self.state_shape == self.event_shape:
+            return state
+        return state[..., : self.event_shape.numel()].unflatten(-1, self.event_shape)
 
     @abstractmethod
     def free_energy(self, tau: Tensor, beta: float = 1.0) -> Tensor:
@@ -134,13 +157,13 @@ class EnergyPrior(Prior):
         """Whether `move` leaves p_beta invariant, and not only nearly."""
         return getattr(self.transition, "exact", True)
 
-    def log_transition(self, states: Tensor) -> Tensor:
-        """log-probability of one Gibbs step from each state to each: [S, *Z] to [S, S] nats, differentiable.
+    def log_transition(self, states: Tensor, beta: float = 1.0) -> Tensor:
+        """log-probability of one Gibbs step at beta from each state to each: [S, *Z] to [S, S] nats, differentiable.
 
         Raises:
             UsageError: for a prior that is too large to be listed, or that cannot tell, which is the default.
         """
-        del states
+        del states, beta
         raise UsageError(f"the transitions of {type(self).__name__} cannot be listed; use a small rbm")
 
     @abstractmethod
@@ -162,12 +185,12 @@ class EnergyPrior(Prior):
             return None
 
         def shaped(index: Tensor) -> Tensor:  # numbers of values [N, Z] -> tau [N, *Z]
-            return torch.tensor(listed).to(self.chains)[index.long()].view(-1, *self.event_shape)
+            return torch.tensor(listed).to(self.chains)[index.long()].view(-1, *self.state_shape)
 
         def log_f(index: Tensor) -> Tensor:
             return -self.free_energy(shaped(index))
 
-        return Enumeration(self.event_shape.numel(), log_f, shaped, len(listed))
+        return Enumeration(self.state_shape.numel(), log_f, shaped, len(listed))
 
     def log_reach(self, tau: Tensor, targets: Tensor) -> Tensor | None:
         """log-density of a Gibbs step from each state tau [S, *Z] to each target [N, *Z]: [S, N] nats.
@@ -195,6 +218,7 @@ class EnergyPrior(Prior):
         log_w = torch.zeros(len(tau), dtype=torch.float64, device=tau.device)
         schedule = betas.tolist()
         rising = schedule[-1] >= schedule[0]
+        start = tau
         with torch.no_grad():
             for a, b in pairwise(schedule):
                 if not rising:
@@ -202,6 +226,8 @@ class EnergyPrior(Prior):
                 log_w += self.free_energy(tau, a).double() - self.free_energy(tau, b).double()
                 if rising:
                     tau = self.move(tau, 1, b)
+        if self._target is not None:
+            pacing.require_moved(self, start, tau, len(schedule) - 1)
         return tau, log_w
 
     def negative_phase(self) -> Tensor:
@@ -233,12 +259,15 @@ class EnergyPrior(Prior):
     @torch.no_grad()
     def advance(self) -> None:
         self.advanced = True
-        if len(self.betas) == 1:
-            self.chains.copy_(self.move(self.chains, self.steps))
-            return
         for replica, beta in zip((*self.replicas, self.chains), self.betas, strict=True):
-            replica.copy_(self.move(replica, self.steps, beta))
-        states, _ = swap(self, torch.cat([self.replicas, self.chains.unsqueeze(0)]), self.betas)
+            if self._target is None:
+                replica.copy_(self.move(replica, self.steps, beta))
+            else:
+                replica.copy_(pacing.adapted(self, replica, self.steps, beta, self._target))
+        if self.flow is None:
+            return
+        states, swapped = swap(self, torch.cat([self.replicas, self.chains.unsqueeze(0)]), self.betas)
+        self.flow.follow(swapped)
         self.replicas.copy_(states[:-1])
         self.chains.copy_(states[-1])
 
@@ -251,34 +280,3 @@ class EnergyPrior(Prior):
 
     def sample(self, count: int) -> Tensor:
         return self.move(self.persistent(count), self.mixing_steps)
-
-
-@torch.no_grad()
-def swap(energy: EnergyPrior, states: Tensor, betas: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """Offer neighboring replicas each other's places, the hottest two first.
-
-        log accept = F_r(a) + F_{r+1}(b) - F_r(b) - F_{r+1}(a)
-
-    with a, b the states at r and r + 1. F_beta is what a move at beta leaves invariant; beta F is something else as
-    soon as hidden units are summed out, and swaps by it would spoil every replica.
-
-    Args:
-        energy: whose replicas they are.
-        states: [R, M, *Z]; not modified.
-        betas: temperature of each replica [R].
-    Returns:
-        The states after the swaps [R, M, *Z], and which pairs swapped [R - 1, M].
-
-    Source: Swendsen and Wang, "Replica Monte Carlo simulation of spin-glasses" (1986),
-    https://doi.org/10.1103/PhysRevLett.57.2607
-    """
-    rows, swapped = list(states), []
-    for r, (low, high) in enumerate(pairwise(betas)):
-        a, b = rows[r], rows[r + 1]
-        gain = energy.free_energy(a, low) + energy.free_energy(b, high)
-        gain = gain - energy.free_energy(b, low) - energy.free_energy(a, high)  # [M] nats
-        taken = torch.rand_like(gain).log() < gain
-        where = taken.view(-1, *[1] * (a.dim() - 1))
-        rows[r], rows[r + 1] = torch.where(where, b, a), torch.where(where, a, b)
-        swapped.append(taken)
-    return torch.stack(rows), torch.stack(swapped)

@@ -17,7 +17,15 @@ class PluginError(UsageError):
     """A plugin that cannot be loaded, or that clashes with another."""
 
 
+class DamagedError(UsageError):
+    """A file that is not what was written."""
+
+
 class NonFiniteError(UniboundError):
-    """A surrogate or a weight that is no longer a finite number."""
+    """A surrogate, or something that is trained, kept or moved with it, that is no longer a finite number."""
 
     exit_code = 3
+
+
+class RunWarning(UserWarning):
+    """A run is not as it was left, but can be gone on with; the message says what will differ."""

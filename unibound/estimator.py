@@ -50,6 +50,11 @@ class Estimator(Record, ABC):
         return frozenset()
 
     @property
+    def together(self) -> frozenset[str]:
+        """The parameter groups, by role, whose weights it keeps equal: a stage trains all of them, by one optimizer."""
+        return frozenset()
+
+    @property
     def persistent(self) -> bool:
         """Whether it reads the prior's persistent chains, which then move before each training step."""
         return True

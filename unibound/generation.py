@@ -47,7 +47,10 @@ class Generation(nn.Module, ABC):
         """Map x [..., *X] and tau [..., *Z] (broadcast) to log p*(x, tau) [...] nats."""
 
     def log_terms(self, x: Tensor, tau: Tensor) -> Tensor:
-        """The terms that `log_joint` sums, where tau has layers: [L + 1, ...] nats, p(x | ...) first."""
+        """The terms that `log_joint` sums: [L + 1, ...] nats, that of p(x | ...) first, then those of log p*(tau).
+
+        One term, and it is all, where nothing is known of them, which is the default.
+        """
         return self.log_joint(x, tau).unsqueeze(0)
 
     def conditional(self, tau: Tensor) -> Distribution:
@@ -94,16 +97,24 @@ class Directed(Generation):
         return self.prior.support
 
     def conditional(self, tau: Tensor) -> Distribution:
-        return self.generator(tau)
+        return self.generator(self.prior.visible(tau))
 
     def log_joint(self, x: Tensor, tau: Tensor) -> Tensor:
-        lead = tau.shape[: tau.dim() - len(self.prior.event_shape)]
-        return _of_each(self.prior, tau, lead) + _log_prob(self.generator(tau), x, lead, "p(x | tau)")
+        log_x, log_tau = self._terms(x, tau)
+        return log_tau + log_x
+
+    def log_terms(self, x: Tensor, tau: Tensor) -> Tensor:
+        return torch.stack(torch.broadcast_tensors(*self._terms(x, tau)))
+
+    def _terms(self, x: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
+        lead = tau.shape[: tau.dim() - len(self.prior.state_shape)]
+        log_tau = _of_each(self.prior, tau, lead)
+        return _log_prob(self.conditional(tau), x, lead, "p(x | tau)"), log_tau
 
     def dream(self, count: int, *, persistent: bool = False) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
             tau = self.prior.persistent(count) if persistent else self.prior.sample(count)
-            return self.generator(tau).sample(), tau
+            return self.conditional(tau).sample(), tau
 
     def parts(self) -> dict[str, nn.Module]:
         return {"generator": self.generator, "prior": self.prior}
@@ -141,7 +152,7 @@ class Layered(Generation):
             )
         self.prior = prior
         self.generators = nn.ModuleList(generators)
-        self.sizes = list(sizes)
+        self.sizes = [*sizes[:-1], prior.state_shape.numel()]
 
     @property
     def unnormalized(self) -> Prior | None:
@@ -152,11 +163,13 @@ class Layered(Generation):
         return tau[..., -self.sizes[-1] :]
 
     def conditional(self, tau: Tensor) -> Distribution:
-        return self.generators[0](tau[..., : self.sizes[0]])
+        below = tau[..., : self.sizes[0]]
+        return self.generators[0](self.prior.visible(below) if len(self.sizes) == 1 else below)
 
     def log_terms(self, x: Tensor, tau: Tensor) -> Tensor:
         pieces, lead = tau.split(self.sizes, -1), tau.shape[:-1]
-        below = zip(self.generators, (x, *pieces[:-1]), pieces, strict=True)
+        seen = (*pieces[:-1], self.prior.visible(pieces[-1]))
+        below = zip(self.generators, (x, *pieces[:-1]), seen, strict=True)
         terms = [
             _log_prob(generator(piece), value, lead, f"p(tau_{layer} | tau_{layer + 1})" if layer else "p(x | tau_1)")
             for layer, (generator, value, piece) in enumerate(below)
@@ -168,9 +181,10 @@ class Layered(Generation):
 
     @torch.no_grad()
     def complete(self, state: Tensor) -> Tensor:
-        pieces = [state]
+        pieces, seen = [state], self.prior.visible(state)
         for generator in reversed(self.generators[1:]):
-            pieces.append(generator(pieces[-1]).sample())
+            seen = generator(seen).sample()
+            pieces.append(seen)
         return torch.cat(pieces[::-1], -1)
 
     @torch.no_grad()
@@ -193,7 +207,7 @@ def _of_each(prior: Prior, tau: Tensor, lead: torch.Size) -> Tensor:
     log_p = prior.log_prob(tau)
     if log_p.shape != lead:
         raise UsageError(
-            f"log p(tau) of latents {list(lead)}, each {list(prior.event_shape)}, has shape {list(log_p.shape)}, not "
+            f"log p(tau) of latents {list(lead)}, each {list(prior.state_shape)}, has shape {list(log_p.shape)}, not "
             f"{list(lead)}: let log_prob of {type(prior).__name__} sum over the dimensions of one latent, and no others"
         )
     return log_p

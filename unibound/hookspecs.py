@@ -8,10 +8,15 @@ A plugin is a module that implements one of these, named by an entry point of gr
 
 from __future__ import annotations  # so that reading which hooks there are imports no torch
 
+import os
+import re
 from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
 
 import pluggy
+
+from unibound.errors import UsageError
 
 if TYPE_CHECKING:
     from unibound.data.splits import DataSet
@@ -23,6 +28,12 @@ if TYPE_CHECKING:
     from unibound.transition import Transition
 
 GROUP = "unibound"
+OWN_DISTRIBUTION = "unibound"
+CHOSEN = "UNIBOUND_PLUGINS"
+"""The variable that names distributions, with commas between them: their plugins are there, and no stranger's else."""
+NAME = re.compile("[a-z][a-z0-9_]*")
+"""What a plugin may be called."""
+
 hookspec = pluggy.HookspecMarker(GROUP)
 hookimpl = pluggy.HookimplMarker(GROUP)
 
@@ -60,3 +71,32 @@ def register_transitions(register: Callable[[str, type[Transition]], None]) -> N
 @hookspec
 def register_data_sets(register: Callable[[str, type[DataSet]], None]) -> None:
     """Register data sets: attrs records that load three splits."""
+
+
+def points() -> list[EntryPoint]:
+    """The entry points of plugins: all that are installed, or the built-in ones and those that are chosen.
+
+    Raises:
+        UsageError: a distribution is chosen that has none.
+    """
+    found = list(entry_points(group=GROUP))
+    if (chosen := os.environ.get(CHOSEN)) is None:
+        return found
+    wanted = {_plain(name) for name in chosen.split(",") if name.strip()}
+    if strays := wanted - {_plain(distribution(point)) for point in found}:
+        raise UsageError(f"{CHOSEN} names {', '.join(sorted(strays))}, which has no plugins, or is not installed")
+    return [point for point in found if _plain(distribution(point)) in wanted | {OWN_DISTRIBUTION}]
+
+
+def distribution(point: EntryPoint) -> str:
+    """The distribution that an entry point comes from."""
+    return point.dist.name if point.dist is not None else "an unnamed distribution"
+
+
+def _plain(name: str) -> str:
+    return re.sub("[-_.]+", "-", name.strip()).lower()
+
+
+def printable(text: str) -> str:
+    """The same without what could move the cursor, or worse, of a terminal that shows it."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else "\N{REPLACEMENT CHARACTER}" for letter in text)

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from unibound import support
-from unibound.distributions import Chain, Drawn, draw
+from unibound.data.rows import Data
+from unibound.draws import Chain, Drawn, draw
 from unibound.errors import UsageError
 from unibound.generation import Generation
 from unibound.networks import Inference
@@ -85,7 +86,7 @@ class JointBound(nn.Module):
                 one number per particle and datum.
         """
         posterior = self.q(x)
-        if whole and isinstance(posterior, Drawn) and posterior.partial:
+        if whole and _is_partial(posterior):
             raise UsageError(
                 f"{type(posterior).__name__} draws one term of tau at a time: the mean of its log-weights is a bound, "
                 "but K of them make no K-particle bound; use sgvb, which averages"
@@ -114,8 +115,12 @@ class JointBound(nn.Module):
         if own is None:
             support.require(wanted, tau[0, :1], "the prior")
 
+    def draws_terms(self, x: Tensor) -> bool:
+        """Whether a draw from q stands for one term of tau, of which only means mean anything."""
+        return _is_partial(self.q(x))
+
     @torch.no_grad()
-    def check(self, x: Tensor) -> None:
+    def check(self, x: Data) -> None:
         """Raise UsageError unless q, p and every datum of x [N, *X] fit together; nothing is left changed by it."""
         with self.evaluating(), torch.random.fork_rng():
             tau = self.particles(x[:1], 1, whole=False).tau
@@ -186,3 +191,7 @@ class JointBound(nn.Module):
             bound=(kl - (data * log_data).sum()).item(),
             nll=-(data * log_p.logsumexp(0)).sum().item(),
         )
+
+
+def _is_partial(posterior: Distribution) -> bool:
+    return isinstance(posterior, Drawn) and posterior.partial

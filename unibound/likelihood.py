@@ -1,13 +1,13 @@
 """A likelihood: how the numbers that come out of a network are read as a distribution."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from torch import Tensor
 from torch.distributions import Distribution
 
 from unibound.record import Record
-from unibound.support import Constraint
+from unibound.support import Constraint, same
 
 
 class Likelihood(Record, ABC):
@@ -18,6 +18,15 @@ class Likelihood(Record, ABC):
 
     support: ClassVar[Constraint]
     """What one element of its events is made of; a property where that is a matter of settings."""
+
+    @classmethod
+    def over(cls, wanted: Constraint) -> Self | None:
+        """One whose events are made of given values, None where there is none: by default as it is, if it is over them.
+
+        For a likelihood whose support is a matter of settings to say which settings these are.
+        """
+        own = getattr(cls, "support", None)
+        return cls() if isinstance(own, Constraint) and same(own, wanted) else None
 
     def outputs(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of what a network has to say of one event [*X]: by default one number per element."""

@@ -15,8 +15,8 @@ from unibound.support import Constraint
 class Model(Record, ABC):
     """A stateless record of settings that builds a `JointBound`. Final subclasses are `attrs.frozen`."""
 
-    def data_support(self, prior: type[Prior], likelihood: Likelihood) -> Constraint | None:
-        """What data are made of under this model: by default what the likelihood is over."""
+    def data_support(self, prior: Constraint | None, likelihood: Likelihood) -> Constraint | None:
+        """What data are made of, given what the prior is over: by default what the likelihood is over."""
         del prior
         return likelihood.support
 
@@ -25,7 +25,7 @@ class Model(Record, ABC):
         """Event shape of the prior, given the shape of one datum [*X]. The shape of tau is q's own affair."""
 
     def build(self, prior: Prior, likelihood: Likelihood, posterior: Likelihood, x_mean: Tensor) -> JointBound:
-        """Build q and p.
+        """Build q and p; where the prior keeps latents of its own, q draws them after those of the model.
 
         Args:
             prior: of event shape `prior_shape(x_mean.shape)`.
@@ -42,7 +42,11 @@ class Model(Record, ABC):
                 f"{who} has latents of shape {list(wanted)}, but its prior events of shape {list(got)}; "
                 f"build the prior for {list(wanted)}"
             )
-        return self.assemble(prior, likelihood, posterior, x_mean)
+        joint = self.assemble(prior, likelihood, posterior, x_mean)
+        if prior.inner is None:
+            return joint
+        own = prior.state_shape.numel() - prior.event_shape.numel()
+        return JointBound(joint.q.extended(prior.inner, own), joint.p)
 
     @abstractmethod
     def assemble(self, prior: Prior, likelihood: Likelihood, posterior: Likelihood, x_mean: Tensor) -> JointBound:

@@ -7,9 +7,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from torch import Tensor, nn
-from torch.distributions import Distribution
+from torch.distributions import Distribution, Independent, Normal
 
-from unibound.distributions import Chain
+from unibound.draws import Chain, flat
+from unibound.errors import UsageError
 
 
 class Inference(nn.Module, ABC):
@@ -25,6 +26,10 @@ class Inference(nn.Module, ABC):
         What is kept of p must not be registered: its parameters are p's, so that groups stay disjoint.
         """
         del p
+
+    def extended(self, inner: "Inference", size: int) -> "Inference":
+        """The same q, and after each of its draws `size` more latents, drawn by `inner` given the top ones."""
+        return Extended(self, inner, size)
 
 
 class Generator(nn.Module, ABC):
@@ -54,3 +59,81 @@ class Upward(Inference):
     def forward(self, x: Tensor) -> Distribution:
         first, *rest = self.layers
         return Chain(first(x), [lambda pieces, layer=layer: layer(pieces[-1]) for layer in rest], self.sizes)
+
+    def bind(self, p: nn.Module) -> None:
+        for layer in self.layers:
+            assert isinstance(layer, Inference)
+            layer.bind(p)
+
+    def extended(self, inner: Inference, size: int) -> Inference:
+        *below, top = [layer for layer in self.layers if isinstance(layer, Inference)]
+        return Upward([*below, top.extended(inner, size)], [*self.sizes[:-1], self.sizes[-1] + size])
+
+
+class Downward(Inference):
+    """q(tau | x) = q(tau_L | x) q(tau_{L-1} | tau_L, x) ... q(tau_1 | tau_2, x): drawn from the top, as p dreams.
+
+    Each layer below the top weighs what it reads from the datum against what p says of it, by their precisions:
+
+        q(tau_l | tau_{l+1}, x) = N(tau_l; (m / s^2 + m' / s'^2) / (1 / s^2 + 1 / s'^2), (1 / s^2 + 1 / s'^2)^(-1))
+
+    with m, s of what is read and m', s' of p(tau_l | tau_{l+1}). So q shares those layers of p, whose gradient through
+    q is whole; their parameters stay p's own.
+
+    Args:
+        reading: maps x [..., *X] to normals over events [Z_l], lowest first.
+        sizes: Z_1 .. Z_L.
+
+    Source: Sonderby, Raiko, Maaloe, Sonderby and Winther, "Ladder variational autoencoders" (2016),
+    https://arxiv.org/abs/1602.02282
+    """
+
+    def __init__(self, reading: nn.Module, sizes: Sequence[int]) -> None:
+        super().__init__()
+        self.reading, self.sizes = reading, tuple(sizes)
+        self._above: tuple[nn.Module, ...] = ()  # in a tuple, so that their parameters are p's alone
+
+    def bind(self, p: nn.Module) -> None:
+        generators = getattr(p, "generators", None)
+        if not isinstance(generators, nn.ModuleList) or len(generators) != len(self.sizes):
+            raise UsageError(
+                f"q goes down through {len(self.sizes)} layers of p, which {type(p).__name__} lacks; give p as many"
+            )
+        self._above = tuple(generators)[1:]
+
+    def forward(self, x: Tensor) -> Distribution:
+        *read, top = self.reading(x)
+        rest = [
+            lambda pieces, own=own, layer=layer: _weighed(own, layer(pieces[-1]))
+            for own, layer in zip(reversed(read), reversed(self._above), strict=True)
+        ]
+        return Chain(top, rest, self.sizes, downward=True)
+
+
+def _weighed(one: Distribution, other: Distribution) -> Distribution:
+    """The normal distribution that is proportional to the product of two."""
+    precision = 1 / one.variance + 1 / other.variance
+    mean = (one.mean / one.variance + other.mean / other.variance) / precision
+    return Independent(Normal(mean, precision.rsqrt(), validate_args=False), 1, validate_args=False)
+
+
+class Extended(Inference):
+    """q(tau | x) q(h | tau): the latents of a model, and beside them those that its prior keeps of its own.
+
+    Args:
+        outer: q(tau | x), whose draws are laid flat.
+        inner: q(h | tau), over events of shape [size].
+        size: elements of h.
+    """
+
+    def __init__(self, outer: Inference, inner: Inference, size: int) -> None:
+        super().__init__()
+        self.outer, self.inner, self.size = outer, inner, size
+
+    def forward(self, x: Tensor) -> Distribution:
+        outer = flat(self.outer(x))
+        return Chain(outer, [lambda pieces: self.inner(pieces[0])], (outer.event_shape.numel(), self.size))
+
+    def bind(self, p: nn.Module) -> None:
+        self.outer.bind(p)
+        self.inner.bind(p)

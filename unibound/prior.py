@@ -4,7 +4,9 @@ Shapes: *Z one latent. Everything is in nats.
 """
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,20 +24,43 @@ class Prior(Record, nn.Module, ABC):
     an unnormalized prior without knowing that it is one.
 
     Args:
-        event_shape: the shape [*Z] of one latent.
+        event_shape: the shape [*Z] of one latent, as the model below sees it.
     """
 
     support: ClassVar[Constraint | None]
     """What one element of tau is made of; None for a prior that is over whatever q is over."""
 
+    small: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    """Settings under which its states are few enough to be listed in the exam, where by default they are not."""
+
     def __init__(self, event_shape: tuple[int, ...]) -> None:
         super().__init__()
         self.event_shape = torch.Size(event_shape)
+
+    @classmethod
+    def support_of(cls, **settings: Any) -> Constraint | None:
+        """The support it would have with given settings, for one that has it as a matter of these."""
+        del settings
+        return cls.support
 
     @property
     def log_z(self) -> float | None:
         """log of the constant by which p* exceeds p, in nats: 0.0 if normalized, None if intractable."""
         return 0.0
+
+    @property
+    def inner(self) -> Inference | None:
+        """q(h | tau) of latents h that the prior keeps of its own, after those of a model; None where it has none."""
+        return None
+
+    @property
+    def state_shape(self) -> torch.Size:
+        """The shape [*S] of what `log_prob` is of: of one latent, and of those that the prior keeps of its own."""
+        return self.event_shape
+
+    def visible(self, state: Tensor) -> Tensor:
+        """What of a state the model below sees: [..., *S] to [..., *Z]."""
+        return state
 
     @abstractmethod
     def log_prob(self, tau: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Iterator, Mapping
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from typing import Any
 
 import attrs
@@ -16,14 +16,14 @@ from unibound import hookspecs
 from unibound.data.splits import DataSet
 from unibound.errors import PluginError, UsageError
 from unibound.estimator import Estimator
+from unibound.guests import at_the_door
+from unibound.hookspecs import OWN_DISTRIBUTION, distribution, points, printable
 from unibound.likelihood import Likelihood
 from unibound.model import Model
 from unibound.partition.log_z import PartitionEstimator
 from unibound.prior import Prior
 from unibound.record import settings_class
 from unibound.transition import Transition
-
-OWN_DISTRIBUTION = "unibound"
 
 KINDS: dict[str, type] = {
     "estimator": Estimator,
@@ -77,6 +77,10 @@ class Registry(Mapping[str, type]):
         what = f"{self.label} {name!r}"
         if not isinstance(name, str):
             raise PluginError(f"{owner} registers {name!r}, which is no name; call register(name, cls)")
+        if not hookspecs.NAME.fullmatch(name):
+            raise PluginError(
+                f"{owner} registers the {self.label} {name!r}; a name is of small letters, digits and _, a letter first"
+            )
         self.require_free(name, owner)
         if not (isinstance(cls, type) and issubclass(cls, self.base)):
             raise PluginError(
@@ -117,6 +121,11 @@ def _check_settings(where: str, cls: type) -> None:
             raise PluginError(f"{where} a setting cannot be called 'name', which is the plugin's own; rename it")
         if field.type in (None, inspect.Parameter.empty):
             raise PluginError(f"{where} the setting {field.name!r} has no type; annotate it")
+        try:
+            default = field.default
+            str(default.factory() if isinstance(default, attrs.Factory) and not default.takes_self else default)  # pyright: ignore
+        except Exception as error:
+            raise PluginError(f"{where} the default of {field.name!r} fails: {_one_line(error)}; mend it") from error
 
 
 def did_you_mean(word: str, known: Mapping[str, Any] | list[str]) -> str:
@@ -127,22 +136,28 @@ def did_you_mean(word: str, known: Mapping[str, Any] | list[str]) -> str:
     return f"there are: {', '.join(sorted(known))}" if known else "there are none"
 
 
-def load(points: list[EntryPoint]) -> dict[str, Registry]:
+def load(found: list[EntryPoint]) -> dict[str, Registry]:
     """Import every entry point and let its module register.
 
-    A stranger's plugin that fails is reported on stderr and left out; a built-in that fails is an error.
+    A stranger's plugin that fails is reported on stderr and left out, and what it prints or changes for everybody is
+    undone; a built-in that fails is an error.
 
     Raises:
         PluginError: a built-in that does not load, or two plugins that claim one name.
     """
     registries = {kind: Registry(kind, base) for kind, base in KINDS.items()}
-    for point in sorted(points, key=lambda point: (_distribution(point) != OWN_DISTRIBUTION, point.name)):
-        try:
+    for point in sorted(found, key=lambda point: (distribution(point) != OWN_DISTRIBUTION, point.name)):
+        if distribution(point) == OWN_DISTRIBUTION:
             enter(point, registries)
+            continue
+        try:
+            with at_the_door() as said:
+                enter(point, registries)
         except PluginError as error:
-            if _distribution(point) == OWN_DISTRIBUTION:
-                raise
-            print(f"unibound: left out: {error}", file=sys.stderr)
+            print(f"unibound: left out: {printable(str(error))}", file=sys.stderr)
+        else:
+            for one in said:
+                print(f"unibound: plugin {point.name!r} of {distribution(point)!r} {one}", file=sys.stderr)
     return registries
 
 
@@ -152,13 +167,15 @@ def enter(point: EntryPoint, registries: dict[str, Registry]) -> None:
     Raises:
         PluginError: it does not load, or registers nothing, or what it may not.
     """
-    owner = _distribution(point)
+    owner = distribution(point)
     label = f"plugin {point.name!r} ({point.value}) of distribution {owner!r}"
     manager = pluggy.PluginManager(hookspecs.GROUP)
     manager.add_hookspecs(hookspecs)
     try:
         module = point.load()
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever it is, nobody else is to suffer from it
         raise PluginError(f"{label} does not load: {_one_line(error)}; fix it, or pip uninstall {owner}") from error
     try:
         manager.register(module, name=label)
@@ -177,9 +194,9 @@ def enter(point: EntryPoint, registries: dict[str, Registry]) -> None:
     for kind, registry in staged.items():
         try:
             getattr(manager.hook, f"register_{kind}s")(register=functools.partial(registry.add, owner=label))
-        except PluginError:
+        except (PluginError, KeyboardInterrupt):
             raise
-        except Exception as error:
+        except BaseException as error:
             raise PluginError(
                 f"{label} fails to register: {_one_line(error)}; fix it, or pip uninstall {owner}"
             ) from error
@@ -192,18 +209,17 @@ def enter(point: EntryPoint, registries: dict[str, Registry]) -> None:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
+    try:
+        return " ".join(f"{type(error).__name__}: {error}".split())
+    except Exception:  # that cannot even say what it is
+        return type(error).__name__
 
 
 def _unknown_hook(manager: pluggy.PluginManager, hooks: list[str]) -> str | None:
     return next((name for name in vars(manager.hook) if name not in hooks and not name.startswith("_")), None)
 
 
-def _distribution(point: EntryPoint) -> str:
-    return point.dist.name if point.dist is not None else "an unnamed distribution"
-
-
 @functools.cache
 def registries() -> dict[str, Registry]:
     """Every plugin installed, by kind; `KINDS` has their names."""
-    return load(list(entry_points(group=hookspecs.GROUP)))
+    return load(points())

@@ -1,7 +1,7 @@
 """What values are made of: bits, spins, categories, counts, levels, reals. Asked before anything is computed.
 
-The vocabulary is that of `torch.distributions.constraints`, and one word more: `spin`. A support here is that of a
-single element of an event, whatever the event's shape; `one_hot` alone is one of the last dimension.
+The vocabulary is that of `torch.distributions.constraints`, and two words more: `spin`, and `levels(n)`. A support here
+is that of a single element of an event, whatever the event's shape; `one_hot` alone is one of the last dimension.
 """
 
 from typing import Any
@@ -27,6 +27,7 @@ __all__ = [
     "describe",
     "integer_interval",
     "is_discrete",
+    "levels",
     "nonnegative_integer",
     "of",
     "one_hot",
@@ -53,6 +54,24 @@ class _Spin(Constraint):
 spin = _Spin()
 
 
+class levels(Constraint):
+    """Masses on n even steps from 0 to 1: 0, 1 / (n - 1), ..., 1, as networks and pictures like grey levels.
+
+    `integer_interval(0, n - 1)` holds the same levels as whole numbers.
+    """
+
+    is_discrete = True
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        super().__init__()
+
+    def check(self, value: Tensor) -> Tensor:
+        steps = value.double() * (self.count - 1)
+        near = (steps - steps.round()).abs() <= self.count * torch.finfo(torch.float32).eps
+        return near & (value >= 0) & (value <= 1)
+
+
 def of(distribution: Distribution) -> Constraint | None:
     """The support of one element of a distribution's events; None where it does not say."""
     try:
@@ -70,6 +89,8 @@ def values(support: Constraint | None) -> tuple[float, ...] | None:
         return (0.0, 1.0)
     if isinstance(support, _Spin):
         return (-1.0, 1.0)
+    if isinstance(support, levels):
+        return tuple(step / (support.count - 1) for step in range(support.count))
     if isinstance(support, type(integer_interval(0, 1))):
         low, high = _ends(support)
         return tuple(float(value) for value in range(int(low), int(high) + 1))
@@ -100,7 +121,9 @@ def within(inner: Constraint, outer: Constraint) -> bool:
     listed, others = values(inner), values(outer)
     if listed is None:
         return same(outer, real) and not is_discrete(inner)
-    return set(listed) <= set(others) if others is not None else same(outer, nonnegative_integer) and min(listed) >= 0
+    if others is not None:
+        return set(listed) <= set(others)
+    return same(outer, nonnegative_integer) and all(value >= 0 and value.is_integer() for value in listed)
 
 
 def describe(support: Constraint | None) -> str:
@@ -114,6 +137,8 @@ def describe(support: Constraint | None) -> str:
     )
     if (name := next((name for known, name in names if same(known, support)), None)) is not None:
         return name
+    if isinstance(support, levels):
+        return f"{support.count} levels from 0 to 1"
     if (listed := values(support)) is not None:
         return f"whole numbers from {listed[0]:g} to {listed[-1]:g}"
     if isinstance(support, type(unit_interval)):

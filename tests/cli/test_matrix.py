@@ -46,6 +46,8 @@ def test_every_cell_is_true(matrix, model, prior, estimator, monkeypatch):
         assert moved
         assert {group for group, got in moved.items() if not got} == set(cell.untrained)
         return
+    if "two that differ" in cell.reason:  # refused for what it would mean, and not because it could not be done
+        return
     # It is not refused for nothing: forced, it trains nothing but what the estimator brought along.
     monkeypatch.setattr(Training, "_check", lambda *_: None)
     try:

@@ -96,7 +96,7 @@ def test_what_does_not_load_is_left_out(cli, distribution, module: str, old: str
 
 
 def test_no_plugin_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unibound.cli.catalog.entry_points", lambda group: importlib.metadata.EntryPoints())
+    monkeypatch.setattr("unibound.hookspecs.entry_points", lambda group: importlib.metadata.EntryPoints())
     assert entries() == []
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from running import Cli, Words
 
-from unibound import Run
+from unibound import Run, disk
 from unibound.runs import checkpoint
 from unibound.settings import sources
 
@@ -94,6 +94,7 @@ def test_stopped_after_any_epoch(cli: Cli, whole: Path, stopped: int) -> None:
     progress = Run.create(Path("stopped"), sources.resolve([sources.read(whole)])).train()
     for _ in range(stopped):
         next(progress)
+    progress.close()
     torch.rand(100)  # whatever else drew from the generators in between
     assert cli("run", "--resume", "stopped").code == 0
     assert_same_run("whole", "stopped")
@@ -128,7 +129,7 @@ def test_killed_in_the_middle_of_an_epoch(cli: Cli, whole: Path, steps: int) -> 
     assert_same_run("whole", "killed")
 
 
-@pytest.mark.parametrize("moment", ["save_file", "_flush"])
+@pytest.mark.parametrize("moment", ["write", "flush"])
 def test_stopped_while_saving(cli: Cli, whole: Path, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
     progress = Run.create(Path("stopped"), sources.resolve([sources.read(whole)])).train()
     next(progress)
@@ -137,7 +138,7 @@ def test_stopped_while_saving(cli: Cli, whole: Path, monkeypatch: pytest.MonkeyP
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, moment, interrupt)
+        patch.setattr(disk, moment, interrupt)
         with pytest.raises(KeyboardInterrupt):
             next(progress)
     with Path("stopped/metrics.jsonl").open("a") as file:
@@ -178,6 +179,7 @@ def test_old_checkpoints_are_removed(cli: Cli, tiny: Words) -> None:
 def test_seconds_add_up_over_sessions(config: Any) -> None:
     first = Run.create(Path("run"), sources.resolve([sources.read(config(3, 2))])).train()
     before = [next(first) for _ in range(2)]
+    first.close()
     standing, *after = Run.open(Path("run"), weights=False).train(resume=True)
     assert standing == before[-1]
     seconds = [progress.seconds for progress in (*before, *after)]

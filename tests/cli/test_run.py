@@ -22,12 +22,15 @@ def test_folder_of_a_run(cli: Cli, tiny: Words) -> None:
     assert {path.name for path in Path("run").iterdir()} == {
         "resolved.toml",
         "env.json",
+        "data.json",
         "metrics.jsonl",
         "checkpoints",
         "evaluation.json",
         "samples.png",
         "reconstructions.png",
         "chain.png",
+        "SHA256SUMS",
+        ".lock",
     }
     assert tomllib.loads(Path("run/resolved.toml").read_text())["estimator"]["name"] == "vimco"
     environment = json.loads(Path("run/env.json").read_text())
@@ -59,7 +62,7 @@ def test_default_folder_is_named_after_what_is_run(cli: Cli, tiny: Words) -> Non
     at = words.index("--run-dir")
     assert cli(*words[:at], *words[at + 2 :]).code == 0
     (folder,) = Path("runs").iterdir()
-    assert folder.name.startswith("vimco-rbm-data-")
+    assert folder.name.startswith("vimco-rbm-data-seed0-")
 
 
 def test_run_folder_may_have_any_name(cli: Cli, tiny: Words) -> None:

@@ -13,8 +13,7 @@ from PIL import Image
 from running import SCRIPT, Cli, Words, refused
 
 from unibound import Run
-from unibound.runs import checkpoint, pictures
-from unibound.runs import run as runs
+from unibound.runs import checkpoint, pictures, session
 from unibound.runs.pictures import BORDER, SMALLEST
 from unibound.runs.watch import Watched
 from unibound.settings import sources
@@ -63,7 +62,7 @@ def test_a_run_that_is_not_watched_ends_with_the_same_weights(
     words = tiny("watched", epochs=5, validate_every=1)
     assert cli(*words).code == 0
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "watch", lambda *_, **__: Watched())
+        patch.setattr(session, "watch", lambda *_, **__: Watched())
         patch.setattr(pictures, "chain", lambda _: None)
         assert cli(*tiny("blind", epochs=5, validate_every=1)).code == 0
     assert metrics("blind")[-1].keys() == EPOCH | {"valid_nll", "log_z"}

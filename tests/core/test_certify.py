@@ -9,14 +9,14 @@ from torch import Tensor
 
 from unibound import EnergyPrior, LogZ, NormalizedPrior, PartitionEstimator, Sandwich, ScaledPrior, Side, UsageError
 from unibound.evaluation.certify import Certificate, certify, certify_joint, checks
-from unibound.partition import enumeration, schedules
+from unibound.partition import annealing, enumeration, schedules
 from unibound.partition.log_z import NORMAL_95
 from unibound.testing.listing import all_bits, scatter
 from unibound.testing.priors import Rates, Table
 from unibound.testing.verdict import FALSE_ALARM
 from unibound.testing.worlds import World
 
-QUICK = {"num_chains": 50, "temperatures": 200, "raise_cases": 20}
+QUICK = {"num_chains": 50, "temperatures": 80, "raise_cases": 20}
 
 
 @pytest.fixture
@@ -75,12 +75,21 @@ def test_transposed_pixels_are_refused_by_name(prior: Table, data: Tensor):
     assert certify(prior, data.flatten(1).clone(), **QUICK).verdict == "certified"
 
 
-def test_a_likelihood_below_the_base_rates_is_refused():
+def test_a_likelihood_below_the_base_rates_is_given_with_a_warning():
     fair_coins, data = Table((5,)), torch.ones(300, 5)
     found = certify(fair_coins, data, **QUICK)
-    assert likelihood(fair_coins, data) == pytest.approx(-5 * math.log(2))
-    assert found.verdict == "refused"
-    assert "base rates" in found.reasons[0]
+    assert found.verdict == "certified"
+    assert likelihood(fair_coins, data) in found.test_ll_interval
+    assert any("independent pixels" in warning for warning in found.warnings)
+    assert not certify(fair_coins, data, train=1 - data, **QUICK).warnings  # rates of what is nothing like them
+
+
+def test_base_rates_have_not_seen_the_datum_that_they_are_held_against():
+    x = all_bits((3,)).float()[[1, 6]]
+    alone = checks.log_base_rate(x, x)
+    assert alone.tolist() == pytest.approx([3 * math.log(1 / 3)] * 2)
+    assert checks.log_base_rate(x.clone(), x).tolist() == alone.tolist()
+    assert checks.log_base_rate(x[:1], x[1:]).tolist() == pytest.approx([3 * math.log(1 / 3)])
 
 
 def peaked() -> Table:
@@ -90,39 +99,43 @@ def peaked() -> Table:
     return prior
 
 
-def test_a_state_that_annealing_does_not_find_is_refused():
-    prior = peaked()
-    found = certify(prior, torch.zeros(10, 3, 3), num_chains=50, temperatures=3, image=(9,))
+@pytest.mark.parametrize("base", ["data", "uniform"])
+def test_a_state_that_annealing_does_not_find_is_refused(base: str, unlisted: None):
+    there = {"num_chains": 50, "temperatures": 3, "image": (9,), "base": base}
+    found = certify(peaked(), torch.zeros(10, 3, 3), num_steps=1, **there)
     assert found.verdict == "refused"
-    assert any("likely cause" in reason for reason in found.reasons)
     assert found.test_ll is None
     assert found.test_ll_low is None
+    assert not any("--base" in reason for reason in found.reasons)  # no base is a cure for another
+    # The model's own chains do find it, if they are given the time.
+    found = certify(peaked(), torch.zeros(10, 3, 3), **there)
+    assert enumeration.log_sum(peaked()) in found.log_z_interval
 
 
-def test_the_uniform_base_is_named_as_the_cause():
-    found = certify(peaked(), torch.zeros(10, 3, 3), num_chains=50, temperatures=3, base="uniform", image=(9,))
-    assert found.verdict == "refused"
-    assert "fair coins" in found.reasons[-1]
+@pytest.fixture
+def unlisted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No model is small enough to be listed, so that its draws are those of chains."""
+    monkeypatch.setattr(annealing, "MAX_BITS", 0)
 
 
-def far_from_its_base(prior: Table, temperatures: int) -> Certificate:
+def far_from_its_base(prior: Table, temperatures: int, num_steps: int) -> Certificate:
     """What is said of a model that likes ink, annealed from paper."""
-    ink = torch.ones(50, 3, 3)
-    return certify(prior, ink, train=1 - ink, num_chains=50, temperatures=temperatures, image=(9,))
+    ink, there = torch.ones(50, 3, 3), {"num_chains": 50, "image": (9,)}
+    return certify(prior, ink, train=1 - ink, temperatures=temperatures, num_steps=num_steps, **there)
 
 
-def test_too_few_temperatures_are_named_as_the_cause():
+def test_too_few_temperatures_are_named_as_the_cause(unlisted: None):
     independent = Table((3, 3))  # one step draws all bits anew, so that nothing but temperatures is lacking
     independent.energies.data = -6 * all_bits((9,)).sum(1).float()
-    found = far_from_its_base(independent, temperatures=4)
+    found = far_from_its_base(independent, temperatures=4, num_steps=0)
     assert found.verdict == "refused"
     assert "too few temperatures" in found.reasons[-1]
 
 
-def test_chains_that_do_not_mix_are_named_as_the_cause():
+def test_chains_that_do_not_mix_are_named_as_the_cause(unlisted: None):
     split = Table((3, 3))  # all paper or all ink, and a desert between the two
     split.energies.data[0], split.energies.data[-1] = -10.0, -20.0
-    found = far_from_its_base(split, temperatures=40)
+    found = far_from_its_base(split, temperatures=40, num_steps=20)
     assert found.verdict == "refused"
     assert "do not mix" in found.reasons[-1]
 
@@ -189,11 +202,18 @@ def test_a_joint_whose_prior_is_normalized():
     assert low < exact < high
 
 
-def test_one_particle_leaves_the_upper_end_open():
+def test_where_nothing_is_looked_at_the_upper_end_is_open():
     world, x = dreams()
-    found = certify_joint(world.joint, x, x, num_particles=1)
+    found = certify_joint(world.joint, x, x, num_particles=2000, posterior="none")
     assert found.test_ll_high is None
-    assert "no upper end" in found.reasons[-1]
+    assert any("no upper end: nothing was looked at" in reason for reason in found.reasons)
+
+
+def test_one_particle_is_far_from_it_and_two_ends_are_known_all_the_same():
+    world, x = dreams()
+    found, exact = certify_joint(world.joint, x, x, num_particles=1), attrs.evolve(world, xs=x).log_prob().mean().item()
+    assert found.test_ll_low < exact < found.test_ll_high
+    assert found.test_ll_high - exact < 0.3
 
 
 def test_coarser_schedules_begin_and_end_where_the_fine_ones_do():

@@ -6,7 +6,8 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
 from unibound import UsageError
-from unibound.distributions import Bits, Chain, Drawn, draw
+from unibound.distributions import Bits
+from unibound.draws import Chain, Drawn, draw
 from unibound.testing.listing import all_bits, number
 from unibound.testing.verdict import chi_square
 

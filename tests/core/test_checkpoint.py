@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unibound import UniboundError, UsageError
+from unibound import UniboundError, UsageError, disk
 from unibound.runs import checkpoint
 
 WEIGHTS = {"w": torch.arange(6.0).view(2, 3), "bits": torch.ones(2, dtype=torch.float64)}
@@ -49,7 +49,7 @@ def test_no_checkpoint_is_an_error_that_says_so(tmp_path: Path) -> None:
         checkpoint.newest(tmp_path / "checkpoints")
 
 
-@pytest.mark.parametrize("step", ["save_file", "_flush"])
+@pytest.mark.parametrize("step", ["write", "flush"])
 def test_stopped_while_saving_leaves_the_last_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     checkpoint.save(tmp_path, 1, WEIGHTS, STATE)
 
@@ -57,7 +57,7 @@ def test_stopped_while_saving_leaves_the_last_one(tmp_path: Path, monkeypatch: p
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, step, stop)
+        patch.setattr(disk, step, stop)
         with pytest.raises(KeyboardInterrupt):
             checkpoint.save(tmp_path, 2, WEIGHTS, STATE)
     assert checkpoint.newest(tmp_path).name == "000001"

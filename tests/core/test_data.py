@@ -151,13 +151,23 @@ class TestReadNpz:
         with pytest.raises(UsageError, match="whole numbers from 0 to 15, but the data hold 16"):
             read_npz(tmp_path / "b.npz")
 
-    @pytest.mark.parametrize(("num_valid", "expected"), [(None, 3), (7, 7)])
-    def test_valid_is_the_end_of_train(self, tmp_path, num_valid, expected):
+    def test_valid_is_the_end_of_train_where_a_data_set_says_so(self, tmp_path):
         images = grey(35, 2, 2).numpy()
         np.savez(tmp_path / "a.npz", train_images=images, test_images=images, train_labels=np.arange(35))
-        splits = read_npz(tmp_path / "a.npz", num_valid)
+        splits = read_npz(tmp_path / "a.npz", 7)
         assert torch.equal(torch.cat([splits.train, splits.valid]), torch.from_numpy(images))
-        assert len(splits.valid) == expected
+        assert len(splits.valid) == 7
+
+    @pytest.mark.parametrize("packed", [False, True])
+    def test_elsewhere_valid_is_spread_over_rows_that_may_be_sorted(self, tmp_path, packed):
+        rows = np.unpackbits(np.arange(100, dtype=np.uint8)[:, None], axis=1)
+        x, more = (np.packbits(rows, axis=1), {"n_pixels": 8}) if packed else (rows, {})
+        np.savez(tmp_path / "a.npz", train=x, test=x, **more)
+        splits = read_npz(tmp_path / "a.npz")
+        number = 2.0 ** torch.arange(7, -1, -1)
+        assert (splits.valid @ number).tolist() == list(range(0, 100, 10))
+        both = torch.cat([splits.train, splits.valid]) @ number
+        assert both.sort().values.tolist() == list(range(100))
 
     @pytest.mark.parametrize(
         ("arrays", "reason"),
@@ -262,6 +272,7 @@ class TestFit:
             ([[0, 7], [2, 0]], support.nonnegative_integer, None, [[0, 7], [2, 0]], ""),
             ([[-1, 1], [1, -1]], support.spin, None, [[-1, 1], [1, -1]], ""),
             ([[0, 1], [1, 0]], support.real, None, [[0, 1], [1, 0]], "bits under a density"),
+            ([[0, 1], [1, 0]], support.levels(4), None, [[0, 1], [1, 0]], ""),
         ],
     )
     def test_as_much_as_is_needed_and_it_is_said(self, x, wanted, how, expected, said):
@@ -269,6 +280,20 @@ class TestFit:
         torch.testing.assert_close(fitted.train, torch.tensor(expected).float())
         assert words.startswith(said)
         assert bool(words) is bool(said)
+
+    @pytest.mark.parametrize("scaled", [False, True])
+    def test_levels_are_kept_by_who_is_over_so_many(self, scaled):
+        x = torch.tensor([[0.0, 1.0], [3.0, 2.0]])
+        over = (
+            {"support": support.unit_interval, "levels": 4} if scaled else {"support": support.integer_interval(0, 3)}
+        )
+        levels = Splits(*[x / 3 if scaled else x] * 3, **over)
+        fitted, words = fit(levels, support.levels(4), None, "likelihood l")
+        torch.testing.assert_close(fitted.train, x / 3)
+        assert words == "4 grey levels kept, as steps from 0 to 1"
+        assert (fitted.levels, fitted.support.count) == (4, 4)
+        with pytest.raises(UsageError, match=r"is over 256 levels .*, but data has 4; set its levels to 4$"):
+            fit(levels, support.levels(256), None, "likelihood l")
 
     @pytest.mark.parametrize(
         ("x", "wanted", "how", "reason"),
@@ -282,6 +307,7 @@ class TestFit:
             ([[0.2, 1], [0.7, 0]], support.real, "threshold", "binarization threshold makes bits.*over reals"),
             ([[0, 7], [2, 0]], support.boolean, None, "holds counts, which are no grey levels"),
             ([[-1, 1], [1, -1]], support.boolean, None, "holds spins"),
+            ([[0.2, 1], [0.7, 0]], support.levels(256), None, "over 256 levels from 0 to 1, but the data hold 0.7"),
             ([[-1.5, 1], [1, -1]], support.nonnegative_integer, None, "over counts, but the data hold -1.5"),
             ([[0.2, 0.3], [0.1, 0]], support.boolean, None, "all training data are the same"),
             ([[3, 3], [3, 3]], support.nonnegative_integer, None, "all training data are the same"),
@@ -444,6 +470,24 @@ class TestFetch:
         home.mkdir()
         (home / "a.txt").write_bytes(CONTENT[:-1])
         assert fetch(f"{server.url}/a.txt", checksum_of(CONTENT)).read_bytes() == CONTENT
+
+    @pytest.mark.parametrize("source", ["none/a.txt", "short/a.txt", "a.txt"])
+    def test_a_file_of_somebody_s_is_never_lost(self, server, home, source):
+        """Whether there is no replacement, half a one, or another: the checksum itself may be the one that is wrong."""
+        home.mkdir()
+        (home / "a.txt").write_bytes(b"put here by hand")
+        with pytest.raises(UniboundError, match=r"a\.txt, which is left as it is, does not have the checksum"):
+            fetch(f"{server.url}/{source}", checksum_of(b"mistyped"))
+        assert (home / "a.txt").read_bytes() == b"put here by hand"
+        assert list(home.iterdir()) == [home / "a.txt"]
+
+    def test_it_is_set_aside_once_a_verified_one_takes_its_place(self, server, home):
+        home.mkdir()
+        for old in (b"first", b"second"):
+            (home / "a.txt").write_bytes(old)
+            assert fetch(f"{server.url}/a.txt", checksum_of(CONTENT)).read_bytes() == CONTENT
+        assert (home / "a.txt.old").read_bytes() == b"first"
+        assert (home / "a.txt.old1").read_bytes() == b"second"
 
     def test_a_wrong_checksum_leaves_nothing(self, server, home):
         with pytest.raises(

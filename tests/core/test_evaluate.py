@@ -9,6 +9,7 @@ import torch
 from unibound import LogZ, NormalizedPrior, Sandwich, ScaledPrior, UsageError
 from unibound.evaluation.evaluate import Evaluation, evaluate, evaluate_all
 from unibound.evaluation.memory import bytes_per_particle, parse_bytes
+from unibound.evaluation.reach import Reach
 from unibound.evaluation.tally import Tally
 from unibound.tails import pareto_tail_index
 from unibound.testing.priors import Table
@@ -44,7 +45,8 @@ def test_its_expectation_is_the_bound_however_small_the_chunks(world: World):
     ess = effective_sample_size(world.joint.particles(x, 5).log_weights)
     two_at_a_time, all_at_once = 2 * bytes_per_particle(world.joint, x[:1]), 2**30
     for max_memory in (two_at_a_time, all_at_once):
-        result = evaluate(world.joint, x, num_particles=5, normalized=exact(world), max_memory=max_memory)
+        options = {"max_memory": max_memory, "posterior": "none"}
+        result = evaluate(world.joint, x, num_particles=5, normalized=exact(world), **options)
         assert abs(result.nll - expected) < FALSE_ALARM * result.nll_stderr
         assert abs(result.ess - ess.mean()) < FALSE_ALARM * (2 * ess.var() / len(ess)).sqrt()
         assert result.num_particles == 5
@@ -99,23 +101,42 @@ def test_particles_are_kept_in_proportion_to_their_weights():
     assert torch.allclose(counts, torch.tensor([0.1, 0.2, 0.4, 0.3]), atol=FALSE_ALARM * 0.5 / 200)
 
 
+REACH = Reach("draws of it", {}, lack=0.05, lack_stderr=0.0, gap=0.1, slack=0.0, slack_stderr=0.0, cases=(9, 9))
+
+
 def result_of(log_z: LogZ | None, **changes: object) -> Evaluation:
-    plain = Evaluation(100.0, 0.5, 0.2, "upper", 50.0, 500, log_z, 1.0, gap=0.1)
+    plain = Evaluation(100.0, 0.5, 0.2, "upper", 50.0, 500, log_z, 1.0, gap=0.1, reach=REACH)
     return attrs.evolve(plain, **changes)
 
 
 def test_what_may_be_concluded():
-    assert "lies in [98.82, 100.98] nats with 95% confidence" in result_of(None).conclusion
+    assert "lies in [98.77, 100.98] nats with 95% confidence" in result_of(None).conclusion
     assert "found every mode" in result_of(LogZ(3.0, 0.1, "lower", 400, 500)).conclusion
     lower, upper = LogZ(2.9, 0.1, "lower", 400, 500), LogZ(3.0, 0.1, "upper", 400, 500)
     both = result_of(Sandwich(lower, upper)).conclusion
     assert "lies in" in both
     assert "annealing found every mode" not in both
-    assert "q's draws reach every mode of the posterior" in both
+    assert "that draws of it reach the posteriors of these data as they do those of the model's own" in both
     assert "Gibbs" in result_of(Sandwich(lower, attrs.evolve(upper, heuristic=True))).conclusion
-    assert "no lower end: the bound still rises by 0.90" in result_of(None, gap=0.9).conclusion
-    assert "no lower end" in result_of(None, gap=None).conclusion
+    assert "no lower end: nothing was looked at" in result_of(None, reach="nothing was looked at").conclusion
+    assert "chains of the prior" in result_of(None, reach=attrs.evolve(REACH, heuristic=True)).conclusion
     assert "no claim" in result_of(None, nll_stderr=math.nan).conclusion
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"gap": 0.9}, "still rises by 0.90 nats"),
+        ({"slack": 0.9}, "lacks up to 0.90 nats"),
+        ({"slack": 0.3, "slack_stderr": 0.2}, "lacks up to 0.69 nats"),
+        ({"gap": math.inf}, "not finite"),
+        ({"slack": math.nan}, "not finite"),
+    ],
+)
+def test_a_look_that_saw_too_little_leaves_the_end_open(change: dict, why: str):
+    found = result_of(None, reach=attrs.evolve(REACH, **change))
+    assert found.interval.low is None
+    assert why in found.conclusion
 
 
 def test_a_collapsed_log_z_allows_no_claim():

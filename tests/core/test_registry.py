@@ -10,6 +10,7 @@ import attrs
 import pytest
 
 from unibound import Estimator, PluginError, UsageError, hookspecs
+from unibound.guests import GLOBALS
 from unibound.registry import KINDS, Registry, did_you_mean, load, settings_class
 
 GOOD = """
@@ -114,6 +115,23 @@ BROKEN = {
     "no record": (GOOD.format(name="mine").replace("@attrs.frozen", ""), ["decorate it with @attrs.frozen"]),
     "setting called name": (GOOD.format(name="mine").replace("scale:", "name:"), ["cannot be called 'name'"]),
     "unknown annotation": (GOOD.format(name="mine").replace(": float", ": 'Nothing'"), ["'Nothing' is not defined"]),
+    "raises what nobody catches": ("class Odd(BaseException): pass\nraise Odd('x')", ["does not load: Odd: x"]),
+    "raises what cannot be said": (
+        "class Odd(Exception):\n    def __str__(self): raise ValueError\nraise Odd",
+        ["does not load: Odd"],
+    ),
+    "leaves while it registers": (
+        GOOD.format(name="mine").replace('register("mine", Mine)', "exit(3)"),
+        ["SystemExit"],
+    ),
+    "name of capitals": (GOOD.format(name="Mine"), ["'Mine'", "small letters"]),
+    "name that is markup": (GOOD.format(name="[red]"), ["'[red]'", "small letters"]),
+    "name that is a flag": (GOOD.format(name="-x"), ["'-x'", "small letters"]),
+    "name of two lines": (GOOD.format(name="a\\nb"), ["small letters"]),
+    "default that cannot be shown": (
+        GOOD.format(name="mine").replace("= 1.0", "= attrs.field(factory=lambda: 1 / 0)"),
+        ["the default of 'scale' fails: ZeroDivisionError"],
+    ),
     "twice": (TWICE, ["registers the estimator 'mine' twice"]),
 }
 
@@ -188,3 +206,55 @@ def test_settings_are_a_record_or_keyword_parameters() -> None:
 def test_annotations_may_be_text(point: Any) -> None:
     registries = load([point("from __future__ import annotations\n" + GOOD.format(name="mine"))])
     assert attrs.fields(settings_class(registries["estimator"]["mine"])).scale.type is float
+
+
+CHANGES = {
+    "torch.set_default_dtype(torch.float64)": "the default dtype",
+    "torch.set_default_device('meta')": "the default device",
+    "torch.set_num_threads(torch.get_num_threads() + 1)": "the number of threads",
+    "torch.set_grad_enabled(False)": "whether gradients are kept",
+    "torch.use_deterministic_algorithms(True)": "whether torch is deterministic",
+    "torch.manual_seed(torch.initial_seed() + 1)": "the random numbers",
+    "torch.rand(3)": "the random numbers",
+    "torch.set_float32_matmul_precision('medium')": "the precision of products",
+    "Some = torch.distributions.Distribution; Some.set_default_validate_args(not Some._validate_args)": (
+        "the checks of distributions"
+    ),
+}
+
+
+@pytest.mark.parametrize("broken", [False, True])
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_a_stranger_changes_for_everybody_is_put_back(
+    point: Any, capsys: pytest.CaptureFixture[str], change: str, broken: bool
+) -> None:
+    before = {name: get() for name, (get, _) in GLOBALS.items()}
+    load([point(f"import torch\n{change}\n{'1 / 0' if broken else ''}\n{GOOD.format(name='mine')}")])
+    assert {name: get() for name, (get, _) in GLOBALS.items()} == before
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert ("left out" if broken else f"of 'stranger' changes {CHANGES[change]}, which was put back") in err
+
+
+def test_what_a_stranger_prints_is_no_part_of_what_a_command_says(
+    point: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load([point("import sys\nprint('hello \\x1b[31m')\nprint(1, file=sys.stderr)\n" + GOOD.format(name="mine"))])
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert "prints 'hello" in captured.err
+    assert "\x1b" not in captured.err
+
+
+def test_a_variable_chooses_whose_plugins_there_are(point: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    every = [point(GOOD.format(name=name), name) for name in ("one", "two_b", "unibound")]
+    monkeypatch.setattr(hookspecs, "entry_points", lambda group: every)
+    for chosen, names in {None: every, "": every[2:], "one": [every[0], every[2]], " Two.B,": every[1:]}.items():
+        monkeypatch.delenv(hookspecs.CHOSEN, raising=False)
+        if chosen is not None:
+            monkeypatch.setenv(hookspecs.CHOSEN, chosen)
+        assert hookspecs.points() == names
+    monkeypatch.setenv(hookspecs.CHOSEN, "one,three")
+    with pytest.raises(UsageError, match="UNIBOUND_PLUGINS names three, which has no plugins"):
+        hookspecs.points()

@@ -10,9 +10,15 @@ from unibound import UsageError, support
 from unibound.distributions import Bits, PointMass
 from unibound.support import boolean, integer_interval, nonnegative_integer, one_hot, real, spin, unit_interval
 
-LEVELS = integer_interval(0, 3)
-ALL = [boolean, spin, LEVELS, nonnegative_integer, one_hot, unit_interval, real]
-WITHIN = {(boolean, LEVELS), (boolean, nonnegative_integer), (LEVELS, nonnegative_integer), (unit_interval, real)}
+NUMBERS, STEPS = integer_interval(0, 3), support.levels(4)
+ALL = [boolean, spin, NUMBERS, STEPS, nonnegative_integer, one_hot, unit_interval, real]
+WITHIN = {
+    (boolean, NUMBERS),
+    (boolean, STEPS),
+    (boolean, nonnegative_integer),
+    (NUMBERS, nonnegative_integer),
+    (unit_interval, real),
+}
 
 
 @pytest.mark.parametrize("inner", ALL)
@@ -25,6 +31,7 @@ def test_what_holds_what(inner, outer):
 def test_the_same_whatever_the_object():
     assert support.same(integer_interval(0, 1), boolean)
     assert support.same(integer_interval(0, 3), integer_interval(0, 3))
+    assert support.same(support.levels(2), boolean)
     assert not support.same(integer_interval(0, 3), integer_interval(0, 4))
     assert support.same(None, None)
     assert not support.same(None, real)
@@ -36,6 +43,7 @@ def test_the_same_whatever_the_object():
         (boolean, (0.0, 1.0), "bits", True),
         (spin, (-1.0, 1.0), "spins", True),
         (integer_interval(2, 5), (2.0, 3.0, 4.0, 5.0), "whole numbers from 2 to 5", True),
+        (support.levels(3), (0.0, 0.5, 1.0), "3 levels from 0 to 1", True),
         (nonnegative_integer, None, "counts", True),
         (one_hot, None, "categories", True),
         (unit_interval, None, "numbers from 0 to 1", False),
@@ -56,7 +64,7 @@ def test_values_and_words(over, listed, words, discrete):
         (Independent(Bernoulli(logits=torch.zeros(2, 3)), 1), boolean),
         (Independent(Independent(Normal(torch.zeros(2, 3), 1.0), 1), 1), real),
         (Independent(Poisson(torch.ones(3)), 1), nonnegative_integer),
-        (Categorical(logits=torch.zeros(4)), LEVELS),
+        (Categorical(logits=torch.zeros(4)), NUMBERS),
         (OneHotCategorical(logits=torch.zeros(4)), one_hot),
         (PointMass(torch.zeros(3)), None),
         (PointMass(torch.zeros(3), support=spin), spin),
@@ -94,6 +102,14 @@ def test_a_value_inside_is_not():
 def test_parts_over_different_values_are_refused():
     with pytest.raises(UsageError, match="q is over reals, but p over bits; change one"):
         support.require_within(real, "q", boolean, "p", "change one")
-    support.require_within(boolean, "q", LEVELS, "p", "change one")
+    support.require_within(boolean, "q", NUMBERS, "p", "change one")
     support.require_within(None, "q", boolean, "p", "change one")
     support.require_within(real, "q", None, "p", "change one")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_levels_are_steps_whatever_they_were_rounded_to(dtype):
+    steps = torch.arange(256).float() / 255
+    assert support.levels(256).check(steps.to(dtype)).all()
+    assert not support.levels(256).check(steps[1:-1].to(dtype) + 1e-4).any()
+    assert support.levels(256).check(torch.tensor([-1 / 255, 256 / 255], dtype=dtype)).sum() == 0

@@ -50,7 +50,7 @@ def test_levels_that_are_declared_are_scaled_by_the_greatest(npz: Write) -> None
 @pytest.mark.parametrize("how", ["threshold", "static"])
 def test_bits_that_never_vary_are_refused(how: Binarization, npz: Write, cli: Cli) -> None:
     dark = np.zeros((100, 6), np.uint8)
-    dark[-1] = 200  # the file is one of pictures, and its training data are black
+    dark[-1] = np.array([0, 255, 255, 0, 255, 0])  # the file is one of pictures, and its training data are black
     with pytest.raises(UsageError, match="all training data are the same"):
         binarize(read_npz(npz(dark)), how)
     refused(cli("run", "--data", "data.npz", "--binarization", how), "all training data are the same")
@@ -120,6 +120,19 @@ def test_declared_levels_count_as_such(npz: Write, run: Callable) -> None:
     assert document["bits_per_dim"] == pytest.approx(right)
 
 
+def test_levels_under_masses_count_bits_of_a_level_too(npz: Write, run: Callable, cli: Cli) -> None:
+    """Noise of all 256 levels has eight bits, and nothing can tell it in less."""
+    path, of_levels = npz(RNG(0).integers(0, 256, (100, 6)).astype(np.uint8)), {"likelihood": "discretized_logistic"}
+    document, said = run(path, estimator="sgvb", prior="gaussian", **of_levels)
+    assert "256 grey levels kept" in said
+    assert document["bits_per_dim"] == pytest.approx(document["nll"] / (6 * math.log(2)))
+    assert document["bits_per_dim"] > 8
+    reason = "likelihood discretized_logistic is over 17 levels"
+    refused(
+        cli("run", "--data", path, "--likelihood", "discretized_logistic", "--likelihood.levels", 17), reason, "256"
+    )
+
+
 @pytest.mark.parametrize("kind", ["bits", "spins", "counts"])
 def test_a_density_trained_on_masses_is_said(kind: str, npz: Write, run: Callable) -> None:
     x = RNG(0).integers(0, 2, (100, 6))
@@ -185,7 +198,8 @@ def test_grey_data_train_and_are_looked_at_under_dynamic_binarization(
 ) -> None:
     x = (GREY * 255).astype(np.uint8) if levels else GREY
     few = {} if words.get("prior") == "convolved" else {"partition__num_temperatures": 5, "partition__num_chains": 4}
-    document, said = run(npz(x), binarization="dynamic", **words, **few)
+    path = npz(x, levels=np.array(256)) if levels else npz(x)
+    document, said = run(path, binarization="dynamic", **words, **few)
     assert "sampled as bits in each batch" in document["prepared"]
     assert document["prepared"] in said
     assert document["nll"] > 0

@@ -27,7 +27,7 @@ MAKERS: dict[str, Any] = {"Optimizer": Optimizer, "Stage": Stage, "Settings": Se
 PRINTED = [f"{kind}-{name}-{field.name}" for kind, name, field in FIELDS]
 
 
-def made(kind: str, name: str, **settings: Any) -> Any:
+def made(kind: str, name: str, /, **settings: Any) -> Any:
     cls = registries()[kind][name]
     return cls((4,), **settings) if issubclass(cls, Prior) else cls(**settings)
 

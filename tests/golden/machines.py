@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import torch
 from golden import tensor
 from torch import Tensor
 
@@ -42,3 +43,20 @@ def machine(values: dict[str, Any], base_bias: Any = None, kind: type[RBM] = RBM
 def upside_down(values: dict[str, Any]) -> dict[str, Any]:
     """The same machine with its hidden units for visible ones."""
     return {"W": tensor(values["W"]).T.tolist(), "b": values["c"], "c": values["b"]}
+
+
+def deep_machine(weights: Any, biases: Any, base_bias: Any = None) -> Any:
+    """The deep machine of weights between layers and biases of each, in float64, its chains moved once.
+
+    Annealed from independent bits with the logits `base_bias` in the lowest layer, and fair coins elsewhere.
+    """
+    kind = pytest.importorskip("unibound_plugins.priors.dbm").DBM
+    sizes = [len(bias) for bias in biases]
+    dbm = kind((sizes[0],), hidden=tuple(sizes[1:]), num_chains=4).double()
+    with torch.no_grad():
+        for own, value in zip((*dbm.weights, *dbm.biases), (*weights, *biases), strict=True):
+            own.copy_(tensor(value))
+        if base_bias is not None:
+            dbm.base_bias[: sizes[0]] = tensor(base_bias)
+    dbm.advance()
+    return dbm

@@ -15,7 +15,8 @@ from nets import layered
 from torch import Tensor
 
 from unibound import Generation, Generator, Inference, JointBound, UsageError
-from unibound.distributions import Bits, Drawn
+from unibound.distributions import Bits
+from unibound.draws import Drawn
 
 NVIL = pytest.importorskip("unibound_plugins.estimators.nvil").NVIL
 RWS = pytest.importorskip("unibound_plugins.estimators.rws").RWS

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unibound import Run, UsageError, registries, registry
+from unibound import Run, UsageError, hookspecs, registries
 from unibound.cli import main
 from unibound.hookspecs import GROUP
 from unibound.runs.run import read_settings
@@ -62,7 +62,7 @@ def hidden(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         for point in points:
             monkeypatch.setitem(sys.modules, point.module, None)
         left = [point for point in entry_points(group=GROUP) if point not in points]
-        monkeypatch.setattr(registry, "entry_points", lambda group: left)
+        monkeypatch.setattr(hookspecs, "entry_points", lambda group: left)
         registries.cache_clear()
 
     yield hide
@@ -137,7 +137,7 @@ def test_what_needs_it_says_so(hidden: Any, tmp_path: Path, data: Path) -> None:
     energy = {name: value for name, value in RUNS["energy"].items() if name != "partition"}
     with pytest.raises(UsageError, match=r"^unknown partition estimator 'ais'; "):
         run(tmp_path / "energy", data, energy)
-    with pytest.raises(UsageError, match=r"prior: unknown prior 'gaussian'; there are: "):
+    with pytest.raises(UsageError, match=r"prior: unknown prior 'gaussian'; did you mean "):
         run(tmp_path / "reals", data, RUNS["reals"])
 
 

@@ -8,7 +8,8 @@ from torch.distributions import Distribution, Independent, Normal
 from torch.types import _size
 
 from unibound import JointBound, Layered, Likelihood, Model, Prior, Upward
-from unibound.distributions import Bits, Chain, draw
+from unibound.distributions import Bits
+from unibound.draws import Chain, draw
 from unibound.support import boolean, real, spin
 from unibound.testing import examine_likelihood, examine_model, examine_prior
 from unibound.testing.priors import Bell, Rates

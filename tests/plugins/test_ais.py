@@ -140,7 +140,7 @@ def test_a_run_that_was_interrupted_goes_on(tmp_path: Path, monkeypatch: pytest.
     whole = AIS(**fresh, target_stderr=0.02).fit(rbm).log_z
     calls = []
 
-    def interrupted(*words: object):
+    def interrupted(*words: object, **named: object):
         calls.append(words)
         if len(calls) == 3:
             raise KeyboardInterrupt

@@ -47,7 +47,9 @@ def test_a_certificate(files: tuple[Path, Path, RBM], capsys: pytest.CaptureFixt
     found = json.loads(out)
     assert (code, found["verdict"]) == (0, "certified")
     evidence = {row["name"]: row for row in found["evidence"]}
-    assert evidence.keys() == {"forward AIS", "reverse AIS", "base rates", "RAISE", "CSL"}
+    bases = {"forward AIS", "forward AIS, uniform", "forward AIS, own chains"}
+    assert evidence.keys() == bases | {"reverse AIS", "states met", "base rates", "RAISE", "CSL"}
+    assert evidence["states met"]["value"] < enumeration.log_sum(prior) + 1e-4
     low, high = evidence["forward AIS"], evidence["reverse AIS"]
     assert low["value"] - FALSE_ALARM * low["stderr"] < enumeration.log_sum(prior)
     assert enumeration.log_sum(prior) < high["value"] + FALSE_ALARM * high["stderr"]
@@ -149,7 +151,8 @@ def test_the_published_machine_from_a_uniform_base(published: tuple[RBM, dict[st
     few = {"num_chains": 20, "temperatures": 200, "num_steps": 50}
     found = certify(rbm, images["test"][:500], base="uniform", **few)
     assert found.verdict == "refused"
-    assert "fair coins" in found.reasons[-1]
+    assert "likely cause: too few temperatures" in found.reasons[-1]
+    assert not any("--base" in reason for reason in found.reasons)
 
 
 @pytest.mark.slow

@@ -6,87 +6,24 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, Normal, Transform, constraints
+from torch.distributions import Distribution, Independent, Normal, Transform
 from torch.nn.functional import softplus
 from unibound_plugins.estimators.iwae import IWAE
 from unibound_plugins.estimators.rws import RWS
 from unibound_plugins.estimators.sgvb import SGVB
 
 from unibound import Directed, Inference, JointBound
-from unibound.distributions import Drawn, draw
+from unibound.draws import draw
 from unibound.evaluation.evaluate import evaluate
+from unibound.flows import Flow, Planar
 from unibound.runs.train import Training
 from unibound.settings import sources
-from unibound.support import real
 from unibound.testing.laws.draws import NUM_DRAWS, follow_log_prob
 from unibound.testing.listing import scatter
 from unibound.testing.networks import LinearGenerator
 from unibound.testing.priors import Bell
 
 zuko: Any = pytest.importorskip("zuko")
-
-
-class Flowing(Drawn):
-    """A flow of zuko: [..., Z] reals."""
-
-    support = real
-    has_rsample = True
-
-    def __init__(self, flow: Any) -> None:
-        self.flow = flow
-        super().__init__(flow.batch_shape, flow.event_shape, validate_args=False)
-
-    def draw(self, count: int, *, reparameterized: bool) -> tuple[Tensor, Tensor]:
-        if reparameterized or not torch.is_grad_enabled():
-            return self.flow.rsample_and_log_prob((count,))
-        tau = self.flow.rsample((count,)).detach()
-        return tau, self.flow.log_prob(tau)  # the score is that of a draw that stands still
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        return self.flow.log_prob(value)
-
-
-class Planar(Transform):
-    """z + u tanh(w'z + b), u such that it can be undone.
-
-    Source: Rezende and Mohamed, "Variational inference with normalizing flows" (2015),
-    https://arxiv.org/abs/1505.05770
-    """
-
-    domain = codomain = constraints.real_vector
-    bijective = True
-
-    def __init__(self, u: Tensor, w: Tensor, b: Tensor) -> None:
-        super().__init__()
-        along = (w * u).sum(-1, keepdim=True)
-        self.w, self.b = w, b
-        self.u = u + (softplus(along) - 1 - along) * w / w.square().sum(-1, keepdim=True)
-        self.along = (w * self.u).sum(-1)  # above -1
-
-    def call_and_ladj(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        bend = torch.tanh((self.w * z).sum(-1) + self.b)
-        return z + self.u * bend.unsqueeze(-1), torch.log1p(self.along * (1 - bend.square()))
-
-    def _call(self, x: Tensor) -> Tensor:
-        return self.call_and_ladj(x)[0]
-
-    def _inverse(self, y: Tensor) -> Tensor:
-        target = (self.w * y).sum(-1)
-        with torch.no_grad():
-            low, high = target - self.along.abs(), target + self.along.abs()
-            for _ in range(80):
-                middle = (low + high) / 2
-                above = middle + self.along * torch.tanh(middle + self.b) > target
-                low, high = torch.where(above, low, middle), torch.where(above, middle, high)
-        # A step of Newton's method, whose gradient is that of the root.
-        bend = torch.tanh(low + self.b)
-        slope = (1 + self.along * (1 - bend.square())).detach()
-        at = low - (low + self.along * bend - target) / slope
-        return y - self.u * torch.tanh(at + self.b).unsqueeze(-1)
-
-    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
-        del y
-        return self.call_and_ladj(x)[1]
 
 
 class Counted(nn.Linear):
@@ -107,14 +44,14 @@ class FlowInference(Inference):
         self.size = size
         self.normal = Counted(x_size, 2 * size)
 
-    def bends(self, x: Tensor) -> Transform:
-        """From where the normal is to tau."""
+    def bends(self, x: Tensor) -> list[Transform]:
+        """From where the normal is to tau, step by step."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Distribution:
         mean, raw = self.normal(x).chunk(2, -1)
         base = Independent(Normal(mean, 0.1 + softplus(raw)), 1)
-        return Flowing(zuko.distributions.NormalizingFlow(self.bends(x).inv, base))
+        return Flow(base, self.bends(x))
 
 
 class PlanarInference(FlowInference):
@@ -122,10 +59,10 @@ class PlanarInference(FlowInference):
         super().__init__(x_size, size)
         self.planes = Counted(x_size, 2 * (2 * size + 1))
 
-    def bends(self, x: Tensor) -> Transform:
+    def bends(self, x: Tensor) -> list[Transform]:
         parts = [self.size, self.size, 1]
         pieces = [plane.split(parts, -1) for plane in self.planes(x).chunk(2, -1)]
-        return zuko.transforms.ComposedTransform(*(Planar(u, w, b.squeeze(-1)) for u, w, b in pieces))
+        return [Planar.undoable(u, w, b.squeeze(-1)) for u, w, b in pieces]
 
 
 class AutoregressiveInference(FlowInference):
@@ -150,8 +87,8 @@ class AutoregressiveInference(FlowInference):
     def count(self, *_: object) -> None:
         self.calls += 1
 
-    def bends(self, x: Tensor) -> Transform:
-        return zuko.transforms.ComposedTransform(*(layer(x) for layer in self.layers))
+    def bends(self, x: Tensor) -> list[Transform]:
+        return [layer(x) for layer in self.layers]
 
 
 FLOWS = [PlanarInference, AutoregressiveInference]
@@ -241,7 +178,7 @@ def test_its_gradient_is_that_of_the_bound_by_hand() -> None:
     tau, log_q = start, Normal(mean, scale).log_prob(start).sum(-1)
     for plane in joint.q.planes(x).chunk(2, -1):
         u, w, b = plane.split([2, 2, 1], -1)
-        tau, bent = Planar(u, w, b.squeeze(-1)).call_and_ladj(tau)
+        tau, bent = Planar.undoable(u, w, b.squeeze(-1)).call_and_ladj(tau)
         log_q = log_q - bent
     elbo = (joint.p.log_joint(x, tau) - log_q).mean(0)
     torch.testing.assert_close(estimate.bound, elbo.detach())

@@ -3,18 +3,31 @@
 Exit codes: 0 ok, 1 failed, 2 usage, 3 not finite, 130 interrupted, 141 left by whoever read the output.
 """
 
+import codecs
+import io
 import os
+import re
 import sys
+import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import cyclopts
 from cyclopts import App
 
 import unibound
 from unibound.cli import commands, plugins
-from unibound.errors import UniboundError, UsageError
+from unibound.errors import RunWarning, UniboundError, UsageError
 
 COMPLETION = "--install-completion"
+PLAIN = "unibound.plainly"
+NO_ROOM = re.compile(
+    "not enough memory|out of memory|can't allocate|Unable to allocate|can't start new thread|numel.*overflow"
+    "|size calculation overflowed|Overflow when unpacking long|array is too big|exceeds the maximum"
+    "|too large to convert|Maximum allowed size"
+)
+"""How torch, numpy and Python say that they have no room."""
 COMMANDS: dict[str, Callable[..., None]] = {
     "certify": commands.certify,
     "check": plugins.check,
@@ -68,8 +81,14 @@ def _with_settings(command: Callable[..., None], words: Sequence[str] | None) ->
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the `unibound` command."""
     words = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
+            stream.reconfigure(errors=PLAIN)
     try:
-        parser(words)(words, exit_on_error=False, print_error=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", RunWarning)
+            warnings.showwarning = partial(_say, warnings.showwarning)
+            parser(words)(words, exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except cyclopts.CycloptsError as error:
         _fail(" ".join(str(error).split()), UsageError.exit_code)
@@ -85,6 +104,27 @@ def main(arguments: list[str] | None = None) -> None:
         raise
     except OSError as error:
         _fail(": ".join(str(part) for part in (error.filename, error.strerror or error) if part), 1)
+    except (MemoryError, RuntimeError, TypeError, ValueError, OverflowError) as error:
+        if (asked := room_asked(error)) is None:
+            raise
+        _fail(f"there is not enough memory: {asked}; ask for less, as by smaller numbers of particles or chains", 1)
+
+
+def _plainly(error: UnicodeError) -> tuple[str, int]:
+    """What a terminal is shown that cannot show what it should."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    return "".join({"±": "+-"}.get(letter, "?") for letter in text), error.end
+
+
+codecs.register_error(PLAIN, _plainly)
+
+
+def room_asked(error: BaseException) -> str | None:
+    """What was asked for, where an error says that there is no room for it; None for every other error."""
+    text = " ".join(str(error).split())
+    return (text[:120] or type(error).__name__) if isinstance(error, MemoryError) or NO_ROOM.search(text) else None
 
 
 def _leave() -> None:
@@ -93,6 +133,14 @@ def _leave() -> None:
     for stream in (sys.stdout, sys.stderr):  # what is left in their buffers is to be no second error
         os.dup2(nowhere, stream.fileno())
     sys.exit(141)
+
+
+def _say(show: Callable[..., None], message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+    """What is said of a run is one line; all other warnings are shown as ever."""
+    if issubclass(category, RunWarning):
+        print(f"unibound: {message}", file=sys.stderr, flush=True)
+    else:
+        show(message, category, *where, **more)
 
 
 def _fail(text: str, code: int) -> None:

@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Iterator
 from importlib.abc import InspectLoader
 from importlib.machinery import PathFinder
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from importlib.util import find_spec
 
 import attrs
@@ -43,7 +43,7 @@ class _UnreadableError(Exception):
 def entries() -> list[Entry]:
     """Every plugin in `registries()`, kind by kind and in the order of names."""
     try:
-        found = [entry for point in entry_points(group=hookspecs.GROUP) for entry in _read(point)]
+        found = [entry for point in hookspecs.points() for entry in _read(point)]
         if len({(entry.kind, entry.name) for entry in found}) < len(found):
             raise _UnreadableError
     except _UnreadableError:
@@ -78,7 +78,7 @@ def _read(point: EntryPoint) -> Iterator[Entry]:
         if hook.name not in HOOKS or marks != ["hookimpl"]:
             raise _UnreadableError
         for name, cls in map(_registered, hook.body):
-            if not (text := about.get(cls)):
+            if not (text := about.get(cls)) or not hookspecs.NAME.fullmatch(name):
                 raise _UnreadableError
             yield Entry(HOOKS[hook.name], name, text.partition("\n")[0], point.dist.name)
 

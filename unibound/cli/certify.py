@@ -18,6 +18,7 @@ from unibound.evaluation.certify import certify as certify_prior
 from unibound.evaluation.certify.rbm_file import read_data, read_rbm
 from unibound.runs.result import finite
 from unibound.runs.run import Run
+from unibound.settings.records import MAX_THREADS
 from unibound.settings.sources import Layer
 
 
@@ -28,6 +29,7 @@ def certify(
     partition: str | None,
     flags: Layer,
     num_particles: int | None,
+    posterior: str,
     *,
     threads: int,
     as_json: bool,
@@ -41,8 +43,8 @@ def certify(
     """
     if (run is None) == (rbm is None) or (rbm is None) != (data is None):
         raise UsageError("certify takes the folder of a run, or else both --rbm FILE and --data FILE")
-    if threads < 1:
-        raise UsageError(f"--threads must be at least 1, not {threads}")
+    if not 1 <= threads <= MAX_THREADS:
+        raise UsageError(f"--threads must be at least 1 and at most {MAX_THREADS}, not {threads}")
     opened = None if run is None else Run.open(run)
     if partition is not None or flags.values:
         options["partitions"] = partitions(partition or "", run, flags)
@@ -50,14 +52,15 @@ def certify(
         if opened is not None:
             torch.set_num_threads(threads)
             particles = opened.settings.num_particles if num_particles is None else num_particles
-            options |= {"num_particles": particles, "on_progress": advance}
+            options |= {"num_particles": particles, "posterior": posterior, "on_progress": advance}
             found = certify_joint(opened.joint, opened.split("test"), opened.split("train"), **options)
         else:
             assert rbm is not None
             assert data is not None
             torch.set_num_threads(threads)
             test, train = read_data(data)
-            found = certify_prior(read_rbm(rbm), test, train=train, on_progress=advance, **options)
+            prior, others = read_rbm(rbm)
+            found = certify_prior(prior, test, train=train, others=others, on_progress=advance, **options)
     certificate(found, as_json=as_json)
     if found.verdict == "refused":
         raise UniboundError(f"refused to certify: {'; '.join(found.reasons)}")
@@ -91,6 +94,8 @@ def certificate(certificate: Certificate, *, as_json: bool) -> None:
         )
     for reason in certificate.reasons:
         out.print(f"  {reason}", highlight=False, markup=False)
+    for warning in certificate.warnings:
+        out.print(f"  warning: {warning}", highlight=False, markup=False)
     out.print(f"  {certificate.seconds:.1f} s", highlight=False)
 
 

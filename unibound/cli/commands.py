@@ -42,8 +42,7 @@ def run(
         return
     found = [sources.read(config)] if config is not None else []
     resolved = sources.resolve([*found, sources.from_environment(), flags])
-    path = run_dir or console.new_folder(resolved)
-    console.train(unibound.Run.create(path, resolved), resume=False, as_json=json, tensorboard=tensorboard)
+    console.train(unibound.Run.create(run_dir, resolved), resume=False, as_json=json, tensorboard=tensorboard)
 
 
 def evaluate(
@@ -53,6 +52,7 @@ def evaluate(
     partition: str | None = None,
     split: str = "test",
     max_memory: str = "1GiB",
+    posterior: str = "draws",
     json: Annotated[bool, Parameter(negative=())] = False,
     **settings: Any,
 ) -> None:
@@ -66,20 +66,23 @@ def evaluate(
         partition: how log Z is found, one or several: ais,raise,bdmc; as in the run by default.
         split: train, valid or test.
         max_memory: of the particles held at once, in bytes or as 500MB or 2GB.
+        posterior: how the posterior of some data is looked for beyond q's own draws, for the far end of the NLL: draws
+            of other distributions, ais (annealed, slower and surer), or none.
         json: print one JSON document on stdout, and everything else on stderr.
     """
     from unibound.cli import console
     from unibound.cli import evaluate as command
     from unibound.cli.flags import as_layer
     from unibound.evaluation.memory import parse_bytes
+    from unibound.evaluation.reach import require_known
 
-    if num_particles is not None and num_particles < 1:
-        raise UsageError(f"--num-particles must be at least 1, not {num_particles}")
+    if num_particles is not None:
+        _require("--num-particles", num_particles, 1)
     console.require_split(split)
-    memory, opened = parse_bytes(max_memory), unibound.Run.open(run)
+    memory, look, opened = parse_bytes(max_memory), require_known(posterior), unibound.Run.open(run)
     names = opened.settings.partition.name if partition is None else partition
     chosen = command.partitions(names, run, as_layer(settings))
-    command.evaluate(opened, split, num_particles, chosen, memory, as_json=json)
+    command.evaluate(opened, split, num_particles, chosen, memory, look, as_json=json)
 
 
 def certify(
@@ -94,6 +97,7 @@ def certify(
     num_particles: int | None = None,
     raise_cases: int = 100,
     raise_chains: int = 1,
+    posterior: str = "ais",
     partition: str | None = None,
     seed: int = 0,
     threads: int = 1,
@@ -102,21 +106,22 @@ def certify(
 ) -> None:
     """Give an interval for log Z and one for the test log-likelihood, or refuse with exit code 1 and say why.
 
-    Forward annealing errs low on log Z and reverse annealing high; where they disagree, or rest on a few chains,
-    or the data are not those of the model, there is no likelihood to be had. Partition estimators that are named
-    bear witness too: one that contradicts the interval for log Z refuses it.
+    Forward annealing, from three bases, errs low on log Z and reverse annealing high; where they disagree, or rest on a
+    few chains, or the file is read wrongly, there is no likelihood to be had. Partition estimators that are named bear
+    witness too: one that contradicts the interval for log Z refuses it. What is only suspicious is a warning.
 
     Args:
         run: folder of a trained run; or name --rbm and --data instead.
-        rbm: an .npz file with W [visible, hidden], vbias and hbias.
+        rbm: an .npz file with W [visible, hidden], vbias and hbias, and nothing else.
         data: an .npz file with bits, test [N, pixels...] and optionally train.
-        num_chains: annealing chains in each direction.
+        num_chains: annealing chains in each direction; from the other bases half as many.
         temperatures: a number of even ones, or a schedule: linear, piecewise, sigmoid, adaptive.
-        base: where annealing begins: at the data's base rates, or uniform.
-        tolerance: nats by which the two directions may disagree.
+        base: which base has all chains: the data's base rates, or uniform.
+        tolerance: nats that log Z may be left open, and by which the two directions may disagree.
         num_particles: particles per datum, for a run; as in the run by default.
         raise_cases: test data that are annealed in reverse as a check.
         raise_chains: chains for each of them.
+        posterior: for a run, how the posterior of some data is looked for beyond q's own draws: ais, draws or none.
         partition: other estimates of log Z to compare with, one or several: ais,exact; none by default.
         seed: of every random number.
         threads: CPU threads.
@@ -129,8 +134,16 @@ def certify(
         "num_chains": num_chains, "temperatures": temperatures, "base": base, "tolerance": tolerance,
         "raise_cases": raise_cases, "raise_chains": raise_chains, "seed": seed,
     }  # fmt: skip
+    _require("--seed", seed, 0, 2**63 - 1)
+    _require("--raise-cases", raise_cases, 0)
+    for flag, value in (("--num-chains", num_chains), ("--raise-chains", raise_chains)):
+        _require(flag, value, 1)
+    if num_particles is not None:
+        _require("--num-particles", num_particles, 1)
     flags = as_layer(settings)
-    command.certify(run, rbm, data, partition, flags, num_particles, threads=threads, as_json=json, **options)
+    command.certify(
+        run, rbm, data, partition, flags, num_particles, posterior, threads=threads, as_json=json, **options
+    )
 
 
 def diagnose(
@@ -152,6 +165,8 @@ def diagnose(
     """
     from unibound.cli import diagnose as command
 
+    _require("--num-particles", num_particles, 1)
+    _require("--count", count, 1)
     command.diagnose(unibound.Run.open(run), split, num_particles, count, as_json=json)
 
 
@@ -163,8 +178,7 @@ def sample(run: Path, *, count: int = 100, out: Path | None = None) -> None:
         count: how many.
         out: PNG file to write; samples.png in the run's folder by default.
     """
-    if count < 1:
-        raise UsageError(f"--count must be at least 1, not {count}")
+    _require("--count", count, 1, 100_000)
     from unibound.runs import pictures
     from unibound.runs.files import require_file
 
@@ -221,3 +235,11 @@ def compare(
         flags.values["num_particles"] = evaluation_particles
     found += [sources.from_environment(), flags]
     command.compare(estimators, num_particles, seeds, found, out, as_json=json)
+
+
+def _require(flag: str, value: int, low: int, high: int | None = None) -> None:
+    """Raise UsageError for a number out of range."""
+    if value < low:
+        raise UsageError(f"{flag} must be at least {low}, not {value}")
+    if high is not None and value > high:
+        raise UsageError(f"{flag} must be at most {high}, not {value}")

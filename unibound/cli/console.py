@@ -5,8 +5,6 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
-from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
@@ -20,15 +18,8 @@ from unibound.runs.progress import Progress
 from unibound.runs.result import Result
 from unibound.runs.run import Run
 from unibound.runs.train import untrained
-from unibound.settings.records import Settings
 
 stderr = Console(stderr=True)
-
-
-def new_folder(settings: Settings) -> Path:
-    """A new folder under runs/, named after what is run and when."""
-    names = (settings.stages[-1].estimator.name, settings.prior.name, Path(settings.data.name).stem)
-    return Path("runs") / "-".join([*names, datetime.now().strftime("%Y%m%d-%H%M%S")])
 
 
 def train(run: Run, *, resume: bool, as_json: bool, tensorboard: bool = False) -> None:
@@ -36,26 +27,29 @@ def train(run: Run, *, resume: bool, as_json: bool, tensorboard: bool = False) -
 
     A run that is finished already is only printed again. With `tensorboard`, its metrics are mirrored there.
     """
-    result = Result.read(run.path) if resume else None
+    result = run.result() if resume else None
     if result is None:
-        epochs = run.train(resume=resume)
-        if tensorboard:
-            epochs = mirror.mirrored(run.path, epochs)
-        if run.prepared:
-            _say(f"data: {run.prepared}", always=True)
-        if groups := ", ".join(untrained(run.joint, run.settings.stages)):
-            _say(
-                f"{groups}: no stage trains it, its weights stay as they are drawn; name a stage that does", always=True
-            )
-        try:
-            result = run.finish(_train(run, epochs), bar)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(
-                f"interrupted; go on with `unibound run --resume {shlex.quote(str(run.path))}`"
-            ) from None
+        with run.owned():
+            result = _finished(run, resume=resume, tensorboard=tensorboard)
     _print(result, as_json)
     if not result.log_z_trustworthy:
         stderr.print(f"unibound: {result.conclusion}", highlight=False, soft_wrap=True)
+
+
+def _finished(run: Run, *, resume: bool, tensorboard: bool) -> Result:
+    epochs = run.train(resume=resume)
+    if tensorboard:
+        epochs = mirror.mirrored(run.path, epochs)
+    if run.prepared:
+        _say(f"data: {run.prepared}", always=True)
+    if groups := ", ".join(untrained(run.joint, run.settings.stages)):
+        _say(f"{groups}: no stage trains it, its weights stay as they are drawn; name a stage that does", always=True)
+    try:
+        return run.finish(_train(run, epochs), bar)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"interrupted; go on with `unibound run --resume {shlex.quote(str(run.path))}`"
+        ) from None
 
 
 def _train(run: Run, epochs: Iterator[Progress]) -> float:
@@ -70,6 +64,8 @@ def _train(run: Run, epochs: Iterator[Progress]) -> float:
                 text += f"{', ' if text else ''}valid NLL {progress.valid_nll:.2f}"
             if progress.log_z is not None and not progress.log_z.trustworthy:
                 text += " (log Z untrustworthy)"
+            if progress.stuck is not None:
+                _say(f"after epoch {progress.done} chains do not mix: {progress.stuck}", always=True)
             name = stages[progress.epoch.stage].estimator.name
             shown.update(task, completed=progress.done, text=text, description=name)
             seconds = progress.seconds

@@ -13,9 +13,10 @@ from rich.table import Table
 from unibound.cli.console import bar
 from unibound.errors import UsageError
 from unibound.evaluation.conclusion import Evaluation
+from unibound.evaluation.reach import Posterior, Reach
 from unibound.partition import LogZ, PartitionEstimator, Sandwich
 from unibound.runs.result import Result, finite, numbers
-from unibound.runs.run import RESOLVED, Run
+from unibound.runs.run import RESOLVED, Run, read_settings
 from unibound.settings import sources
 from unibound.settings.sources import Layer
 
@@ -26,18 +27,24 @@ def evaluate(
     num_particles: int | None,
     partitions: dict[str, PartitionEstimator],
     max_memory: int,
+    posterior: Posterior,
     *,
     as_json: bool,
 ) -> None:
     """Evaluate a trained run, once for each way to find log Z, and print what came out."""
-    with bar(f"evaluating {split}", len(getattr(run.splits, split))) as advance:
+    with bar(f"evaluating {split}", len(run.splits.rows(split))) as advance:
         normalized, seconds = [], []
         for partition in partitions.values():
             start = time.perf_counter()
             normalized.append(run.normalize(partition))
             seconds.append(time.perf_counter() - start)
         found = run.evaluate_all(
-            split, normalized, num_particles=num_particles, max_memory=max_memory, on_progress=advance
+            split,
+            normalized,
+            num_particles=num_particles,
+            max_memory=max_memory,
+            posterior=posterior,
+            on_progress=advance,
         )
     found = [attrs.evolve(one, seconds=one.seconds + more) for one, more in zip(found, seconds, strict=True)]
     results = dict(zip(partitions, found, strict=True))
@@ -60,6 +67,9 @@ def documents(results: dict[str, Evaluation]) -> list[dict[str, Any]]:
             "nll_chains_stderr": result.nll_chains_stderr,
             "of": result.of,
             "gap": result.gap,
+            "independent": result.independent,
+            "reach": attrs.asdict(result.reach) if isinstance(result.reach, Reach) else None,
+            "no_lower_end": result.no_lower_end,
             "log_z": log_z_document(result.log_z),
             "trustworthy": result.trouble is None,
         }
@@ -137,6 +147,6 @@ def partitions(names: str, run: Path | None, flags: Layer) -> dict[str, Partitio
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     if not wanted:
         raise UsageError("--partition names none; give one or several, as in ais,bdmc")
-    base = [] if run is None else [sources.read(run / RESOLVED)]
+    base = [] if run is None else [sources.parse(sources.write(read_settings(run)), run / RESOLVED)]
     shared = sources.share("partition", wanted, [flags])
     return {name: sources.resolve([*base, *layers]).partition.settings for name, layers in shared.items()}

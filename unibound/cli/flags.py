@@ -13,8 +13,9 @@ from typing import Annotated, Any, Literal
 
 import attrs
 from cyclopts import Group, Parameter, Token
-from docstring_parser import parse
+from docstring_parser import ParseError, parse
 
+from unibound.hookspecs import printable
 from unibound.registry import registries, settings_class
 from unibound.settings.convert import Flag
 from unibound.settings.records import KINDS, Optimizer, Settings, Stage
@@ -93,7 +94,11 @@ def of_partition(words: Sequence[str] | None) -> list[inspect.Parameter]:
 
 def describe(cls: type) -> dict[str, str]:
     """What a class's docstring says of each setting."""
-    return {entry.arg_name: " ".join((entry.description or "").split()) for entry in parse(cls.__doc__ or "").params}
+    try:
+        found = parse(cls.__doc__ or "").params
+    except ParseError:  # a stranger's, in a style of its own
+        return {}
+    return {entry.arg_name: printable(" ".join((entry.description or "").split())) for entry in found}
 
 
 def spell(name: str) -> str:

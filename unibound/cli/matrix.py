@@ -18,6 +18,9 @@ from unibound.settings.records import Choice, Settings, Stage
 
 NUM_DATA, X_SHAPE = 8, (8, 8)
 
+COLUMNS = 6
+"""Priors that fit side by side."""
+
 
 @attrs.frozen
 class Cell:
@@ -64,7 +67,7 @@ def configure(settings: Settings, x: Tensor) -> Training:
     """What a run does before its first step. Raises UsageError for what cannot be trained."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        joint = build(settings, x)
+        joint = build(settings, x.mean(0))
         joint.p.bind(joint.q, x)
         return Training(joint, settings.stages, x, batch_size=len(x))
 
@@ -90,8 +93,11 @@ def show(found: list[Cell]) -> None:
     """Print a table per model, estimators against priors, and under them why some are refused."""
     console, notes = Console(highlight=False), dict[str, int]()
     for model, own in groupby(found, lambda cell: cell.model):
-        console.print(_table(model, list(own), notes))
-        console.print()
+        found_here = list(own)
+        priors = list(dict.fromkeys(cell.prior for cell in found_here))
+        for some in (set(priors[first : first + COLUMNS]) for first in range(0, len(priors), COLUMNS)):
+            console.print(_table(model, [cell for cell in found_here if cell.prior in some], notes))
+            console.print()
     console.print("yes: can be trained; a number: refused when the run is configured, because")
     for note, number in notes.items():
         console.print(f"{number:>3}  {note}", markup=False)

@@ -9,6 +9,7 @@ import attrs
 from cyclopts import Parameter
 
 from unibound.errors import UsageError
+from unibound.hookspecs import printable
 
 
 def list_plugins(
@@ -43,13 +44,14 @@ def list_plugins(
         _print_json([{"kind": one.kind, "name": one.name, "about": one.about, "from": one.owner} for one in found])
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
     for column in ("kind", "name", "", "from"):
         table.add_column(column, style="bold" if column == "name" else None)
     for one in found:
-        table.add_row(one.kind, one.name, one.about, one.owner)
+        table.add_row(*(escape(printable(text)) for text in (one.kind, one.name, one.about, one.owner)))
     Console().print(table)
 
 
@@ -99,15 +101,16 @@ def show(name: str) -> None:
         known = [name for registry in registries().values() for name in registry]
         raise UsageError(f"unknown plugin {name!r}; {did_you_mean(name, known)}")
     for kind, cls in found:
-        text = inspect.getdoc(cls) or ""
+        text = printable(inspect.getdoc(cls) or "")
         about, _, source = text.partition("\nSource:")
         print(f"{name} ({kind}, from {registries()[kind].owner(name)})\n")
         print(about.partition("\nArgs:")[0].strip() + "\n")
         texts = describe(cls)
         for field in attrs.fields(settings_class(cls)):
-            print(f"  {flag_of(kind, field.name)} = {default_of(field)}   {texts.get(field.name, '')}")
+            about = f"{default_of(field)}   {texts.get(field.name, '')}"
+            print(f"  {flag_of(kind, field.name)} = {printable(about)}")
         if needs := getattr(cls, "needs", None):
-            print(f"\nNeeds: {needs}")
+            print(f"\nNeeds: {printable(str(needs))}")
         if source:
             print(f"\nSource: {' '.join(source.split())}")
         print()

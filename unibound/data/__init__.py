@@ -2,12 +2,14 @@
 
 from unibound.data.binarization import Binarization, batches, binarize, fit, sample_bits, scale
 from unibound.data.files import File, is_path, read_npz
+from unibound.data.rows import Rows
 from unibound.data.splits import DataSet, Splits
 
 __all__ = [
     "Binarization",
     "DataSet",
     "File",
+    "Rows",
     "Splits",
     "batches",
     "binarize",

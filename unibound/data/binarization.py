@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from unibound import support
-from unibound.data.splits import Splits
+from unibound.data.rows import Data, Rows
+from unibound.data.splits import PARTS, Splits
 from unibound.errors import UsageError
 from unibound.support import Constraint
 
@@ -33,6 +34,12 @@ def sample_bits(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """
     uniform = torch.rand(x.shape, generator=generator, dtype=x.dtype, device=x.device)
     return (uniform < x).to(x.dtype)
+
+
+def sample_all(x: Rows, seed: int) -> Rows:
+    """The same for all data [N, *X] once and for all, with a seed of its own."""
+    generator = torch.Generator().manual_seed(seed)
+    return x.as_bits(lambda block: sample_bits(block.cpu(), generator))
 
 
 def binarize(splits: Splits, how: Binarization) -> Splits:
@@ -64,11 +71,11 @@ def binarize(splits: Splits, how: Binarization) -> Splits:
             "likelihood of such values, or say in the file how many levels there are (an array levels)"
         )
     bits = {}
-    for seed, (name, x) in enumerate(splits.items(), STATIC_SEED):  # a seed per split, so none shifts another
+    for seed, name in enumerate(PARTS, STATIC_SEED):  # a seed per split, so none shifts another
         if how == "threshold":
-            bits[name] = (x >= 0.5).to(x.dtype)
+            bits[name] = splits.rows(name).as_bits(lambda x: x >= 0.5)
         elif how == "static" or name != "train":
-            bits[name] = sample_bits(x, torch.Generator().manual_seed(seed))
+            bits[name] = sample_all(splits.rows(name), seed)
     now = support.boolean if "train" in bits else splits.support
     binarized = attrs.evolve(splits, **bits, support=now, levels=None if "train" in bits else splits.levels)
     require_variation(binarized)
@@ -80,7 +87,7 @@ def scale(splits: Splits) -> Splits:
     values = support.values(splits.support)
     if values is None or values[0] != 0 or len(values) < 3:
         return splits
-    scaled = {name: x / values[-1] for name, x in splits.items()}
+    scaled = {name: splits.rows(name).divided(values[-1]) for name in PARTS}
     return attrs.evolve(splits, **scaled, support=support.unit_interval, levels=len(values))
 
 
@@ -105,6 +112,13 @@ def fit(splits: Splits, wanted: Constraint | None, how: Binarization | None, who
         )
     if wanted is None or support.within(have, wanted):
         return splits, ""
+    if isinstance(wanted, support.levels) and (scaled := scale(splits)).levels is not None:
+        if scaled.levels != wanted.count:
+            raise UsageError(
+                f"{who} is over {support.describe(wanted)}, but {splits.source} has {scaled.levels}; set its levels to "
+                f"{scaled.levels}"
+            )
+        return attrs.evolve(scaled, support=wanted), f"{_grey(splits)} kept, as steps from 0 to 1"
     if needs_bits and how != "none":
         words = {"threshold": "set to bits at one half", "static": "sampled once as bits", "dynamic": "sampled as bits"}
         chosen: Binarization = how or "threshold"
@@ -118,15 +132,16 @@ def fit(splits: Splits, wanted: Constraint | None, how: Binarization | None, who
                 splits,
                 f"{support.describe(have)} under a density: its likelihood compares with none of probabilities",
             )
-    for name, x in splits.items():
-        support.require(wanted, x, f"{who}, for {name},")
+    for name in PARTS:
+        for block in splits.rows(name).blocks():
+            support.require(wanted, block, f"{who}, for {name},")
     return splits, ""
 
 
 def require_variation(splits: Splits) -> None:
     """Raise UsageError for training data that are all one and the same: there is nothing to learn from them."""
-    x = splits.train
-    if len(x) > 1 and bool((x == x[0]).all()):
+    x = splits.rows("train")
+    if len(x) > 1 and all(bool((block == x[:1]).all()) for block in x.blocks()):
         raise UsageError(
             f"{splits.source}: all training data are the same; was a scale, or a threshold, chosen wrongly?"
         )
@@ -138,7 +153,7 @@ def _grey(splits: Splits) -> str:
     return "numbers from 0 to 1" if count is None else f"{count} grey levels"
 
 
-def batches(x: Tensor, batch_size: int, dynamic: bool = False) -> Iterator[Tensor]:
+def batches(x: Data, batch_size: int, dynamic: bool = False) -> Iterator[Tensor]:
     """Go once through the data, shuffled; the last batch may be short.
 
     The order is drawn here and the bits batch by batch, all from torch's global generators, so that a run

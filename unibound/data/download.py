@@ -1,6 +1,7 @@
 """Files that live on the net or in a folder of the user's: fetched once, verified, never half there."""
 
 import hashlib
+import itertools
 import os
 import time
 from collections.abc import Sequence
@@ -29,9 +30,10 @@ def data_home() -> Path:
 def fetch(url: str, checksum: str, *, subfolder: str = "", mirrors: Sequence[str] = ()) -> Path:
     """Return the path of a verified copy of a file, downloading it the first time.
 
-    A copy in the cache is verified too, each time, and removed if it is not what it should be. A download
-    goes to a temporary file that takes its place only when it is complete and right, so that neither an
-    interruption nor a second process leaves or sees a damaged one.
+    A copy in the cache is verified too, each time, and replaced if it is not what it should be. A download goes to a
+    temporary file that takes its place only when it is complete and right, so that neither an interruption nor a second
+    process leaves or sees a damaged one. What was there before is never deleted: it is set aside under its own name and
+    `.old`, since somebody may have put it there by hand.
 
     Args:
         url: where the file is; its last part is the name of the copy.
@@ -48,8 +50,7 @@ def fetch(url: str, checksum: str, *, subfolder: str = "", mirrors: Sequence[str
         if path.is_file():
             if digest(path, checksum) == checksum:
                 return path
-            path.unlink()
-            problems.append("the cached copy had a wrong checksum and was removed")
+            problems.append(f"{path}, which is left as it is, does not have the checksum {checksum}")
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path)
         for address in (url, *mirrors):
@@ -114,6 +115,8 @@ def _download(url: str, path: Path, checksum: str) -> str | None:
                 return f"its {partial.stat().st_size} bytes have checksum {found}, not {checksum}"
             file.close()  # an open file cannot be moved everywhere
             partial.chmod(0o644)  # a temporary file is private; a cache may be shared
+            if path.exists():
+                path.replace(_free(path))
             partial.replace(path)
         except requests.HTTPError as error:
             return f"HTTP status {getattr(error.response, 'status_code', 'unknown')}"
@@ -128,6 +131,12 @@ def _download(url: str, path: Path, checksum: str) -> str | None:
                 file.close()
             partial.unlink(missing_ok=True)
     return None
+
+
+def _free(path: Path) -> Path:
+    """A name beside a file that nothing has yet."""
+    names = (path.with_name(f"{path.name}.old{'' if n == 0 else n}") for n in itertools.count())
+    return next(name for name in names if not name.exists())
 
 
 class _Watched:

@@ -11,7 +11,8 @@ import attrs
 import numpy as np
 import torch
 
-from unibound.data.splits import DataSet, Splits
+from unibound.data.rows import Rows
+from unibound.data.splits import PARTS, DataSet, Splits, spread
 from unibound.errors import UsageError
 from unibound.support import Constraint, integer_interval
 
@@ -42,14 +43,14 @@ def read_npz(path: Path, num_valid: int | None = None) -> Splits:
     """Read arrays `train`, `valid` and `test`, each [N, *X], from a numpy .npz file.
 
     Numbers are what they are, and no type scales them: bits, spins, floats, counts. Levels from 0 to n - 1 are such
-    where a scalar `levels` says so; uint8 arrays that reach into the upper half of their range are 256 grey levels.
-    Bits may be packed with `np.packbits(axis=1)`: a scalar `n_pixels`
-    says so, and an optional `shape` the event shape. `train_images` and the like are read too. Without
-    `valid`, the last part of train is split off.
+    where a scalar `levels` says so; uint8 arrays that hold both 0 and 255 are 256 grey levels. Bits may be packed with
+    `np.packbits(axis=1)`: a scalar `n_pixels` says so, and an optional `shape` the event shape. `train_images` and the
+    like are read too. Without `valid`, every tenth datum of train is split off, since files are often sorted.
 
     Args:
         path: the file; it is never unpickled.
-        num_valid: how many data to split off when there is no `valid`; a tenth of train by default.
+        num_valid: how many data at the end of train validate when there is no `valid`, where that is what a data set's
+            publications do.
 
     Raises:
         UsageError: a file that is missing, damaged, incomplete or holds something else.
@@ -60,26 +61,25 @@ def read_npz(path: Path, num_valid: int | None = None) -> Splits:
         count = max(1, len(train) // 10) if num_valid is None else num_valid
         if len(train) <= count:
             raise UsageError(f"{path}: train holds {len(train)}, too few to split off {count}; add an array 'valid'")
-        splits |= {"train": train[:-count], "valid": train[-count:]}
-    train, valid, test = (
-        torch.from_numpy(np.ascontiguousarray(splits[name], dtype=np.float32)) for name in ("train", "valid", "test")
-    )
-    if (levels := _levels(path, arrays, splits)) is None:
-        return Splits(train, valid, test, source=str(path))
-    return Splits(train, valid, test, source=str(path), support=levels)
+        every, chosen = torch.arange(len(train)), torch.zeros(len(train), dtype=torch.bool)
+        chosen[spread(every, count) if num_valid is None else every[-count:]] = True
+        splits |= {"train": train.part(~chosen), "valid": train.part(chosen)}
+    levels = _levels(path, arrays, splits)
+    known = {} if levels is None else {"support": levels}
+    return Splits(*(splits[name] for name in PARTS), source=str(path), **known)
 
 
-def _levels(path: Path, arrays: Mapping[str, np.ndarray], splits: Mapping[str, np.ndarray]) -> Constraint | None:
+def _levels(path: Path, arrays: Mapping[str, np.ndarray], splits: Mapping[str, Rows]) -> Constraint | None:
     """The levels that a file declares, or that its bytes fill; None where the values have to speak for themselves."""
     if "levels" in arrays:
         levels = arrays["levels"]
         if levels.shape != () or levels.dtype.kind not in "iu" or levels < 2:
             raise UsageError(f"{path}: levels must be one whole number, at least 2; leave it out if data are no levels")
         return integer_interval(0, int(levels) - 1)
-    # Bytes of a picture use their range. Counts, ratings and codes that happen to be kept in bytes do not.
-    pictures = (
-        all(x.dtype == np.uint8 for x in splits.values()) and max(x.max(initial=0) for x in splits.values()) > 127
-    )
+    # Pictures are black somewhere and white somewhere. Counts and codes that happen to be kept in bytes are not.
+    kept = [x.kept for x in splits.values() if x.kept.numel() and not x.packed]
+    ends = {bound.item() for x in kept if x.dtype is torch.uint8 for bound in x.aminmax()}
+    pictures = all(x.dtype is torch.uint8 for x in kept) and {0, 255} <= ends
     return integer_interval(0, 255) if pictures else None
 
 
@@ -114,8 +114,8 @@ def read_arrays(path: Path, cure: str, keys: Mapping[str, tuple[str, ...]] | Non
         raise UsageError(f"{path}: {what}; {cure}") from error
 
 
-def read_splits(path: Path, cure: str, needed: Sequence[str]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Read arrays of data, bits unpacked: those of `train`, `valid` and `test` that there are, and all that was read.
+def read_splits(path: Path, cure: str, needed: Sequence[str]) -> tuple[dict[str, Rows], dict[str, np.ndarray]]:
+    """Read arrays of data: those of `train`, `valid` and `test` that there are, and all that was read.
 
     Raises:
         UsageError: one that is needed is not there, or holds no numbers in rows.
@@ -124,19 +124,19 @@ def read_splits(path: Path, cure: str, needed: Sequence[str]) -> tuple[dict[str,
     for name in needed:
         if name not in arrays:
             raise UsageError(f"{path}: no array {name!r} among {', '.join(arrays) or 'none'}; {cure}")
-    splits = {name: arrays[name] for name in ("train", "valid", "test") if name in arrays}
-    if "n_pixels" in arrays:
-        splits = {name: _unpack(f"{path}: {name}", x, arrays) for name, x in splits.items()}
-    for name, x in splits.items():
+    found = {name: arrays[name] for name in PARTS if name in arrays}
+    for name, x in found.items():
         if x.dtype.kind not in "buif":
             raise UsageError(f"{path}: {name} holds {x.dtype}, not numbers; store uint8 or float32")
         if x.ndim < 2:
             raise UsageError(f"{path}: {name} has shape {list(x.shape)}; it must be [count, pixels...]")
-    return splits, arrays
+    if "n_pixels" in arrays:
+        return {name: _packed(f"{path}: {name}", x, arrays) for name, x in found.items()}, arrays
+    return {name: Rows.of(x) for name, x in found.items()}, arrays
 
 
-def _unpack(where: str, packed: np.ndarray, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Unpack the bits of uint8 rows [N, ceil(D / 8)] into [N, *X]."""
+def _packed(where: str, packed: np.ndarray, arrays: Mapping[str, np.ndarray]) -> Rows:
+    """Packed bits, uint8 [N, ceil(D / 8)], as data [N, *X]."""
     n_pixels = arrays["n_pixels"]
     if n_pixels.shape != () or n_pixels.dtype.kind not in "iu" or n_pixels < 1:
         raise UsageError(f"{where}: n_pixels must be one positive integer; leave it out if bits are not packed")
@@ -151,4 +151,4 @@ def _unpack(where: str, packed: np.ndarray, arrays: Mapping[str, np.ndarray]) ->
         raise UsageError(
             f"{where}: an image of shape {shape.tolist()} has not {n_pixels} pixels; mend shape or n_pixels"
         )
-    return np.unpackbits(packed, axis=1, count=int(n_pixels)).reshape(-1, *shape.tolist())
+    return Rows(torch.from_numpy(np.ascontiguousarray(packed)), tuple(shape.tolist()), packed=True)

@@ -6,10 +6,8 @@ import attrs
 from torch import Tensor
 
 from unibound.claim import NORMAL_95, Interval, Side
+from unibound.evaluation.reach import Reach
 from unibound.partition import LogZ, Sandwich
-
-MAX_GAP = 0.5
-"""Nats by which the bound may still rise as particles double, where two ends are claimed for the NLL."""
 
 
 @attrs.frozen
@@ -28,9 +26,14 @@ class Evaluation:
         seconds: what it took.
         of: what nll is the negative of, or bounds: `log p`, or `log p_ann` of the annealing model.
         nll_chains_stderr: standard error of nll over annealing chains; 0.0 where there are none, None if unknown.
-        gap: mean of L_K - L_{K/2}, an estimate of what L_K still lacks; 0.0 where it lacks nothing, None if unknown.
+        gap: mean of L_K - L_{K/2}: what L_K lacks is about as much, if K is large enough to see it; 0.0 where it lacks
+            nothing, None if unknown.
         mass: whether p(x) is a probability and no density, so that no NLL is below zero.
         exact: whether q is the posterior itself, all on one latent: L_K is log p then.
+        terms: whether a particle is one term of a bound: then nll is the mean of them, whatever their number.
+        reach: how far L_K may lie below log p, by what was looked at beyond q's draws; or why that is not known.
+        independent: NLL of the same data under independent elements, each datum judged by the rates of the others;
+            None where elements have no finitely many values.
         bounds: L_K of each datum [N], float64.
     """
 
@@ -47,6 +50,9 @@ class Evaluation:
     gap: float | None = None
     mass: bool = False
     exact: bool = False
+    terms: bool = False
+    reach: Reach | str = "nothing was looked at beyond q's own draws"
+    independent: float | None = None
     bounds: Tensor | None = attrs.field(default=None, eq=False, repr=False)
 
     @property
@@ -61,7 +67,7 @@ class Evaluation:
             return f"log Z is not to be trusted: {self.log_z.trouble}"
         if math.isnan(self.nll_stderr):
             return "one datum has no error bar; evaluate more"
-        if self.mass and self.of == "log p" and self._high < 0:
+        if self.mass and self._high < 0:
             return f"an NLL of {self.nll:.2f} is impossible for probabilities; log Z, or what normalizes p, is wrong"
         return None
 
@@ -70,17 +76,21 @@ class Evaluation:
         """Where the NLL of data like these lies; an end that cannot be claimed is None."""
         if self.trouble is not None:
             return Interval(None, None)
-        if self.of != "log p" or not self._two_ends:
+        if self.of != "log p" or self.no_lower_end is not None:
             return Interval(None, self._high, self._given)
-        assert self.gap is not None
-        # What L_K lacks shrinks as 1 / K, so L_K - L_{K/2} estimates it; twice that leaves room for its error.
-        low = self.nll - 2 * max(self.gap, 0.0) - math.hypot(NORMAL_95 * self.nll_stderr, self._blamed)
-        given = self._given
+        far, noise, given = 0.0, 0.0, self._given
         if not self.exact:
-            given = (*given, "that q's draws reach every mode of the posterior")
-            if self.gap > 1e-9:
-                given = (*given, "that their weights have a variance (see unibound diagnose)")
+            assert isinstance(self.reach, Reach)
+            far, noise, given = self.reach.far, self.reach.noise, (*given, *self.reach.given)
+        low = self.nll - far - math.hypot(NORMAL_95 * self.nll_stderr, noise, self._blamed)
         return Interval(max(low, 0.0) if self.mass else low, self._high, given)
+
+    @property
+    def no_lower_end(self) -> str | None:
+        """Why no lower end of the NLL can be claimed; None where one can."""
+        if self.exact:
+            return None
+        return self.reach.open if isinstance(self.reach, Reach) else self.reach
 
     @property
     def conclusion(self) -> str:
@@ -94,15 +104,19 @@ class Evaluation:
                 "nats with 97.5% confidence; of the NLL of the model itself this is no bound"
             )
         if found.low is None:
-            why = "one particle does not tell what its bound lacks"
-            if self.gap is not None:
-                why = f"the bound still rises by {self.gap:.2f} nats as particles double; use more particles"
-            return f"the NLL is at most {found.high:.2f} nats with 97.5% confidence{found.proviso}; no lower end: {why}"
-        return f"the NLL lies in [{found.low:.2f}, {found.high:.2f}] nats with 95% confidence{found.proviso}"
+            claim = f"the NLL is at most {found.high:.2f} nats with 97.5% confidence{found.proviso}"
+            return f"{claim}; no lower end: {self.no_lower_end}{self._against_independence}"
+        claim = f"the NLL lies in [{found.low:.2f}, {found.high:.2f}] nats with 95% confidence{found.proviso}"
+        return f"{claim}{self._against_independence}"
 
     @property
-    def _two_ends(self) -> bool:
-        return self.gap is not None and self.gap <= MAX_GAP
+    def _against_independence(self) -> str:
+        """That independent elements do better, where they do, and whether that is the model or only its bound."""
+        if self.independent is None or not self.nll > self.independent:
+            return ""
+        low = self.interval.low
+        worse = "the model" if low is not None and low > self.independent else "the bound"
+        return f"; {worse} is worse than independent elements with these data's own rates ({self.independent:.2f} nats)"
 
     @property
     def _high(self) -> float:

@@ -10,12 +10,14 @@ from torch import Tensor
 
 from unibound import support
 from unibound.claim import Side
-from unibound.data.splits import spread
+from unibound.data.rows import Data, spread
 from unibound.distributions import PointMass
 from unibound.errors import UsageError
 from unibound.evaluation.conclusion import Evaluation
+from unibound.evaluation.independence import independent
 from unibound.evaluation.memory import CACHED, MAX_MEMORY, bytes_per_particle
-from unibound.evaluation.tally import Tally
+from unibound.evaluation.reach import Posterior, Reach, reach, require_known
+from unibound.evaluation.tally import Mean, Tally
 from unibound.joint import JointBound
 from unibound.partition import (
     LogZ,
@@ -35,7 +37,7 @@ MAX_CODES = 10_000
 
 
 @torch.no_grad()
-def normalize(joint: JointBound, partition: PartitionEstimator, x: Tensor) -> NormalizedPrior | None:
+def normalize(joint: JointBound, partition: PartitionEstimator, x: Data) -> NormalizedPrior | None:
     """Estimate what normalizes p; None if it is normalized already.
 
     The base distribution of an annealing path is fitted to codes of the data x [N, *X].
@@ -66,7 +68,7 @@ def normalize_by_itself(joint: JointBound, x: Tensor) -> NormalizedPrior | None:
 
 
 @torch.no_grad()
-def draw_codes(joint: JointBound, x: Tensor) -> Tensor:
+def draw_codes(joint: JointBound, x: Data) -> Tensor:
     """What the prior is over, drawn from q(tau | x): one state for each of at most 10000 data of x [N, *X]."""
     with joint.evaluating():
         batches = spread(x, MAX_CODES).split(1000)
@@ -81,6 +83,7 @@ def evaluate(
     normalized: NormalizedPrior | None = None,
     max_memory: int = MAX_MEMORY,
     levels: int | None = None,
+    posterior: Posterior = "draws",
     on_progress: Callable[[int], object] = lambda done: None,
 ) -> Evaluation:
     """Estimate the negative log-likelihood of x by the K-particle bound, under one way to normalize p.
@@ -93,23 +96,25 @@ def evaluate(
     if normalized is None:
         normalized = normalize_by_itself(joint, x)
     options = {"num_particles": num_particles, "max_memory": max_memory, "levels": levels, "on_progress": on_progress}
-    return evaluate_all(joint, x, [normalized], **options)[0]
+    return evaluate_all(joint, x, [normalized], posterior=posterior, **options)[0]
 
 
 @torch.no_grad()
 def evaluate_all(
     joint: JointBound,
-    x: Tensor,
+    x: Data,
     normalized: Sequence[NormalizedPrior | None],
     *,
     num_particles: int,
     max_memory: int = MAX_MEMORY,
     levels: int | None = None,
+    posterior: Posterior = "draws",
     on_progress: Callable[[int], object] = lambda done: None,
 ) -> list[Evaluation]:
     """Estimate the negative log-likelihood of x by the K-particle bound, once per way to normalize p.
 
-    All share their particles, which are drawn and weighed in chunks that fit into `max_memory`.
+    Where a draw of q stands for one term of a bound, it is the mean of K of them, and the error bar covers terms and
+    data. All share their particles, which are drawn and weighed in chunks that fit into `max_memory`.
 
     Args:
         joint: q and p; each module is left in the mode it was in.
@@ -119,6 +124,8 @@ def evaluate_all(
         max_memory: bytes of particles held at once, by an upper estimate.
         levels: where x are so many levels scaled to [0, 1] and p(x | tau) is a density, bits per dimension are those of
             a level; elsewhere it plays no part.
+        posterior: where the posterior is looked for, of some of the data, beyond what q's own draws show: by `draws`,
+            at about the cost of the evaluation itself, by `ais`, or not at all, `none`; then the NLL has no lower end.
         on_progress: called with the number of data done.
     Raises:
         UsageError: no particles, no data, or no room for a single particle; q, p and x that do not fit together; an
@@ -129,14 +136,16 @@ def evaluate_all(
     if joint.p.unnormalized is not None and any(prior is None for prior in normalized):
         name = type(joint.p.unnormalized).__name__
         raise UsageError(f"log p* of {name} lacks its log Z: give what normalizes it, from normalize(joint, ais, x)")
+    require_known(posterior)
     joint.check(x)
     with joint.evaluating():
         at_once = _particles_at_once(joint, x, max_memory)
         chunk = min(num_particles, at_once, 50_000)
         start, own = time.perf_counter(), [0.0] * len(normalized)
         results: list[list[Tensor]] = [[] for _ in normalized]
+        tally_of = Mean if joint.draws_terms(x[:1]) else Tally
         for group in x.split(GROUP):
-            tallies = [Tally(prior, num_particles) for prior in normalized]
+            tallies = [tally_of(prior, num_particles) for prior in normalized]
             annealed = any(tally.num_draws is not None for tally in tallies)
             for batch in group.split(max(1, min(at_once, 50_000) // chunk)):
                 _add_particles(joint, batch, tallies, num_particles, chunk)
@@ -148,15 +157,18 @@ def evaluate_all(
                 own[index] += time.perf_counter() - before
             if annealed:
                 on_progress(len(group))
-        shared = time.perf_counter() - start - sum(own)
         about = _about(joint, x, levels)
+        columns = [torch.cat(parts, 1) for parts in results]
+        if not about["exact"]:
+            about["reach"] = _reach(joint, x, normalized, columns, num_particles, at_once, posterior)
+        shared = time.perf_counter() - start - sum(own)
     return [
-        _conclude(prior, torch.cat(parts, 1), num_particles, shared + seconds, **about)
-        for prior, parts, seconds in zip(normalized, results, own, strict=True)
+        _conclude(prior, found, num_particles, shared + seconds, **about)
+        for prior, found, seconds in zip(normalized, columns, own, strict=True)
     ]
 
 
-def _particles_at_once(joint: JointBound, x: Tensor, max_memory: int) -> int:
+def _particles_at_once(joint: JointBound, x: Data, max_memory: int) -> int:
     size = bytes_per_particle(joint, x[:1])
     at_once = max_memory // size
     if at_once < 1:
@@ -169,22 +181,47 @@ def _add_particles(joint: JointBound, batch: Tensor, tallies: list[Tally], num_p
     for tally in tallies:
         tally.begin(batch)
     for drawn in range(0, num_particles, chunk):
-        particles = joint.particles(batch, min(chunk, num_particles - drawn))
+        particles = joint.particles(batch, min(chunk, num_particles - drawn), whole=False)
         log_w, state = particles.log_weights.double(), joint.p.state(batch, particles.tau)  # [K, B], [K, B, *S]
         for tally in tallies:
             tally.add(state, log_w)
 
 
-def _about(joint: JointBound, x: Tensor, levels: int | None) -> dict[str, Any]:
+def _reach(
+    joint: JointBound,
+    x: Data,
+    normalized: Sequence[NormalizedPrior | None],
+    columns: list[Tensor],
+    num_particles: int,
+    at_once: int,
+    posterior: Posterior,
+) -> Reach | str:
+    """How far the bounds may lie below log p, found once: what normalizes p by one number moves all of them alike."""
+    for prior, (bound, *_) in zip(normalized, columns, strict=True):
+        if prior is None:
+            return reach(joint, x, bound, num_particles, at_once, posterior)
+        if prior.of == "log p" and prior.log_z is not None:
+            return reach(joint, x, bound + prior.log_z.value, num_particles, at_once, posterior)
+    return "nothing here is a bound of log p by one log Z"
+
+
+def _about(joint: JointBound, x: Data, levels: int | None) -> dict[str, Any]:
     """What kind of number the NLL is: of masses or densities, exact where q is the posterior, and of how many bits."""
     posterior = joint.q(x[:1])
     try:
         over = support.of(joint.p.conditional(posterior.sample()))
     except UsageError:
         over = None
-    mass, dims = support.is_discrete(over), x[0].numel()
+    mass, dims = support.is_discrete(over), x[:1].numel()
     scale = dims * math.log(levels - 1) if levels is not None and not mass else 0.0
-    return {"mass": mass, "exact": isinstance(posterior, PointMass), "dims": dims, "scale": scale}
+    return {
+        "mass": mass,
+        "exact": isinstance(posterior, PointMass),
+        "terms": joint.draws_terms(x[:1]),
+        "dims": dims,
+        "scale": scale,
+        "independent": independent(x, over),
+    }
 
 
 def _conclude(
@@ -195,8 +232,11 @@ def _conclude(
     *,
     mass: bool,
     exact: bool,
+    terms: bool,
     dims: int,
     scale: float,
+    independent: float | None,
+    reach: Reach | str = "",
 ) -> Evaluation:
     bound, ess, gap, variance = columns  # each [N]
     nll, count = -bound.mean().item(), len(bound)
@@ -210,7 +250,7 @@ def _conclude(
     over = Side.EQUAL if prior is None else Side(prior.side)
     lower = over in (Side.EQUAL, Side.LOWER)
     side = Side.NONE if not lower else Side.EQUAL if exact and over is Side.EQUAL else Side.UPPER
-    found = None if num_particles < 2 else gap.mean().item()
+    found = None if num_particles < 2 or terms else gap.mean().item()
     return Evaluation(
         nll=nll,
         nll_stderr=bound.std().item() / math.sqrt(count) if count > 1 else math.nan,
@@ -225,5 +265,8 @@ def _conclude(
         gap=0.0 if exact else found,
         mass=mass,
         exact=exact,
+        terms=terms,
+        reach=reach,
+        independent=independent,
         bounds=bound,
     )

@@ -46,6 +46,6 @@ def bytes_per_particle(joint: JointBound, x: Tensor) -> int:
     with torch.random.fork_rng(), ExitStack() as hooks:
         for module in joint.p.modules():
             hooks.callback(module.register_forward_hook(count).remove)
-        particles = joint.particles(x, 2)
+        particles = joint.particles(x, 2, whole=False)
     elements = counted // 2 + 4 * (particles.tau[0, 0].numel() + x.numel()) + 16
     return elements * max(4, x.element_size())

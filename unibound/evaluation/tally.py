@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from unibound.errors import UsageError
 from unibound.partition.log_z import NormalizedPrior
 from unibound.weights import effective_sample_size, log_mean_exp
 
@@ -45,7 +46,8 @@ class Tally:
         if self.prior is not None and self.num_draws is None:
             log_w = log_w + self.prior.log_correction(tau)
         chunk = log_w.logsumexp(0)  # [B]
-        halves = [log_w[parity::2] for parity in (0, 1)]
+        # Every other particle of all that were drawn, however they were split into chunks.
+        halves = [log_w[(parity + sum(self.halves)) % 2 :: 2] for parity in (0, 1)]
         self.halves = [done + len(half) for done, half in zip(self.halves, halves, strict=True)]
         new = torch.stack([chunk, (2 * log_w).logsumexp(0), *map(_log_sum, halves)])
         self.sums[-1] = torch.logaddexp(self.sums[-1], new)
@@ -77,6 +79,36 @@ class Tally:
             if self.num_draws > 1:
                 variance = (self.num_draws / effective_sample_size(log_r) - 1) / (self.num_draws - 1)
         return torch.stack([bound, (2 * total - square).exp(), gap, variance])
+
+
+class Mean(Tally):
+    """Running means of log-weights that are one term of a bound each: their mean is the bound, and no K makes it more.
+
+    Raises:
+        UsageError: where the correction costs chains of its own.
+    """
+
+    def __init__(self, prior: NormalizedPrior | None, num_particles: int) -> None:
+        super().__init__(prior, num_particles)
+        if self.num_draws is not None:
+            raise UsageError(
+                "terms of a bound are averaged, and cannot be weighed by annealing chains; use a partition estimator "
+                "of log Z, such as ais"
+            )
+
+    def begin(self, x: Tensor) -> None:
+        self.sums.append(torch.zeros(4, len(x), dtype=torch.float64, device=x.device))
+
+    def add(self, tau: Tensor, log_w: Tensor) -> None:
+        if self.prior is not None:
+            log_w = log_w + self.prior.log_correction(tau)
+        self.sums[-1][0] += log_w.sum(0)
+
+    def close(self) -> Tensor:
+        found = torch.cat(self.sums, 1)
+        found[0] /= self.num_particles
+        found[1] = self.num_particles
+        return found
 
 
 def _log_sum(log_w: Tensor) -> Tensor:

@@ -14,8 +14,8 @@ from torch import Tensor
 from unibound.claim import Side
 from unibound.energy import EnergyPrior
 from unibound.errors import UsageError
-from unibound.partition import enumeration
-from unibound.partition.log_z import LogZ, NormalizedPrior, Sandwich
+from unibound.partition import enumeration, population
+from unibound.partition.log_z import LEAST_FOR_A_BAR, LogZ, NormalizedPrior, Sandwich
 from unibound.partition.schedules import Schedule
 from unibound.tails import pareto_tail_index
 from unibound.weights import effective_sample_size, log_mean_exp
@@ -28,7 +28,12 @@ MAX_BITS = 20
 
 
 def forward(
-    prior: EnergyPrior, num_chains: int, schedule: Schedule, on_progress: Callable[[int], object] = lambda done: None
+    prior: EnergyPrior,
+    num_chains: int,
+    schedule: Schedule,
+    on_progress: Callable[[int], object] = lambda done: None,
+    *,
+    walkers: int = 1,
 ) -> tuple[Tensor, Tensor]:
     """Carry chains from exact draws of the base distribution to the model.
 
@@ -39,14 +44,19 @@ def forward(
         num_chains: independent chains M.
         schedule: temperatures.
         on_progress: called with the number of chain-steps done in each block.
+        walkers: with more than one, each of the M is a population of so many; see `population`.
     Returns:
-        States [M, *Z] at beta = 1 and log_w [M] nats, float64.
+        States at beta = 1, [M, *Z] or all walkers of all populations, and log_w [M] nats, float64.
     Raises:
         UsageError: no chains, or a weight that is not finite.
     Source: Neal, "Annealed importance sampling" (2001), https://arxiv.org/abs/physics/9803008
     """
     if num_chains < 1:
         raise UsageError(f"annealing needs at least 1 chain, not {num_chains}")
+    if walkers > 1:
+        tau, log_w = population.anneal(prior, num_chains, walkers, schedule, on_progress)
+        _require_finite(prior, log_w)
+        return tau, log_w
     return _sweep(prior, prior.base_sample(num_chains), schedule, False, on_progress)
 
 
@@ -120,8 +130,8 @@ class RaisedPrior(NormalizedPrior):
         self.energy_prior, self.path, self.num_chains, self.num_draws = prior, path, num_chains, num_draws
 
     def log_correction(self, tau: Tensor) -> Tensor:
-        lead = tau.shape[: tau.dim() - len(self.prior.event_shape)]
-        flat = tau.reshape(-1, *self.prior.event_shape)
+        lead = tau.shape[: tau.dim() - len(self.prior.state_shape)]
+        flat = tau.reshape(-1, *self.prior.state_shape)
         return log_p_ann(self.energy_prior, flat, self.path, self.num_chains).view(lead)
 
 
@@ -173,14 +183,23 @@ def start_states(prior: EnergyPrior, num_chains: int, steps: int, tau: Tensor | 
     Returns:
         States [M, *Z], and whether they are heuristic.
     """
-    states = prior.enumeration()
-    if states is not None and states.draw is not None and states.num_bits <= MAX_BITS:
+    if draws_exactly(prior):
         return enumeration.draw(prior, num_chains), False
     if tau is None:
-        start = prior.persistent(num_chains)
-    else:  # in turn, from all over the data
-        start = tau[torch.arange(num_chains, device=tau.device) * max(1, len(tau) // num_chains) % len(tau)]
-    return prior.move(start.to(prior.chains), steps), True
+        return prior.move(prior.persistent(num_chains), steps), True
+    return begun_at(prior, tau, num_chains, steps), True
+
+
+def draws_exactly(prior: EnergyPrior) -> bool:
+    """Whether the prior is small enough to be listed, and so to be drawn from."""
+    states = prior.enumeration()
+    return states is not None and states.draw is not None and states.num_bits <= MAX_BITS
+
+
+def begun_at(prior: EnergyPrior, tau: Tensor, num_chains: int, steps: int) -> Tensor:
+    """Ends [M, *Z] of chains that begin all over tau [N, *Z]."""
+    start = tau[torch.arange(num_chains, device=tau.device) * max(1, len(tau) // num_chains) % len(tau)]
+    return prior.move(start.to(prior.chains), steps)
 
 
 def _sweep(
@@ -190,14 +209,18 @@ def _sweep(
     for betas in schedule.blocks(falling=falling):
         tau, block = prior.anneal(tau, betas)
         log_w += block
-        if not log_w.isfinite().all():
-            bad = int((~log_w.isfinite()).sum())
-            raise UsageError(
-                f"{bad} of {len(log_w)} annealing weights are not finite: the weights of {type(prior).__name__} "
-                "overflowed or are not numbers; train it with a lower learning rate"
-            )
+        _require_finite(prior, log_w)
         on_progress(len(tau) * (len(betas) - 1))
     return tau, log_w
+
+
+def _require_finite(prior: EnergyPrior, log_w: Tensor) -> None:
+    if not log_w.isfinite().all():
+        bad = int((~log_w.isfinite()).sum())
+        raise UsageError(
+            f"{bad} of {len(log_w)} annealing weights are not finite: the weights of {type(prior).__name__} "
+            "overflowed or are not numbers; train it with a lower learning rate"
+        )
 
 
 def _log_z(prior: EnergyPrior, log_w: Tensor, side: Side, *, heuristic: bool) -> LogZ:
@@ -205,7 +228,7 @@ def _log_z(prior: EnergyPrior, log_w: Tensor, side: Side, *, heuristic: bool) ->
     sign = 1 if side is Side.LOWER else -1
     ess = effective_sample_size(log_w.unsqueeze(1)).item()
     # Delta method: the relative error of the mean weight is the absolute error of its log.
-    relative_variance = max(count / ess - 1, 0.0) / (count - 1) if count > 1 else math.inf
+    relative_variance = max(count / ess - 1, 0.0) / (count - 1) if ess >= LEAST_FOR_A_BAR else math.inf
     tail = pareto_tail_index(log_w.unsqueeze(1)).item()
     return LogZ(
         value=prior.base_log_z() + sign * log_mean_exp(log_w).item(),

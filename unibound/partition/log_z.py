@@ -16,6 +16,10 @@ from unibound.record import Record
 
 LEAST_ESS = 0.05
 """Share of the chains that must carry an estimate."""
+LEAST_CHAINS = 5.0
+"""Effective chains that must carry it, however few there are."""
+LEAST_FOR_A_BAR = 2.0
+"""Effective chains below which an estimate has no finite error bar: one number does not tell how far it is off."""
 HEAVY_TAIL = 0.7
 """Pareto tail index of the weights from which on their mean cannot be trusted (Vehtari et al.)."""
 TOLERANCE = 1.0
@@ -31,7 +35,7 @@ class LogZ:
 
     Args:
         value: the estimate.
-        stderr: its standard error; 0.0 where it is exact.
+        stderr: its standard error; 0.0 where it is exact, infinite where fewer than two chains carry it.
         side: `equal` if exact; `lower` if E[value] <= log Z, as for AIS, so that likelihoods normalized by it are
             flattered; `upper` for the reverse.
         ess: effective sample size of the weights behind it, out of `num_chains`; None where exact.
@@ -57,10 +61,22 @@ class LogZ:
     def interval(self) -> Interval:
         """A 95% interval by normal theory: 1.96 standard errors to either side, and a little more.
 
-        That is one part in sqrt(ess), since the standard error is an estimate itself.
+        That is one part in sqrt(ess), since the standard error is an estimate itself. Two things are no noise, and are
+        added to the end that they concern. By how much the expectation misses log Z: E[log mean w] is below the log of
+        E[mean w] by half the variance, to second order. And what M chains did not meet: a share of up to 3 / M of all
+        paths may weigh nothing, so the end that is proved is never closer to the estimate than that. No end is claimed
+        where there is no finite standard error.
+
+        Source: Hanley and Lippman-Hand, "If nothing goes wrong, is everything all right?" (1983),
+        https://doi.org/10.1001/jama.1983.03330370053031
         """
-        margin = NORMAL_95 * self.stderr * (1 + (self.ess or math.inf) ** -0.5)
-        return Interval(self.value - margin, self.value + margin)
+        if not math.isfinite(self.value) or not math.isfinite(self.stderr) or (self.num_chains or math.inf) <= 3:
+            return Interval(None, None)
+        margin, shift = NORMAL_95 * self.stderr * (1 + (self.ess or math.inf) ** -0.5), self.stderr**2 / 2
+        unmet = 0.0 if self.num_chains is None else -math.log1p(-3 / self.num_chains)
+        low = max(margin, unmet) if self.side is Side.LOWER else margin + shift * (self.side is Side.UPPER)
+        high = max(margin, unmet) if self.side is Side.UPPER else margin + shift * (self.side is Side.LOWER)
+        return Interval(self.value - low, self.value + high)
 
     @property
     def trouble(self) -> str | None:
@@ -71,6 +87,9 @@ class LogZ:
             return None
         if not self.ess >= LEAST_ESS * self.num_chains:
             return f"{self.ess:.1f} of {self.num_chains} chains carry it; use more temperatures"
+        if not self.ess >= LEAST_CHAINS:
+            more = "chains" if self.ess > 0.5 * self.num_chains else "temperatures, or more chains"
+            return f"{self.ess:.1f} of {self.num_chains} chains carry it, fewer than {LEAST_CHAINS:g}; use more {more}"
         # Where most chains carry the estimate alike, the shape of their tail moves nothing.
         if self.tail is not None and self.tail > HEAVY_TAIL and self.ess < 0.5 * self.num_chains:
             return (
@@ -81,7 +100,7 @@ class LogZ:
 
     @property
     def trustworthy(self) -> bool:
-        """False where the weights collapsed (fewer than 5% of the chains carry them), or have too heavy a tail."""
+        """False where too few chains carry it (fewer than 5, or than 5% of them), or its weights' tail is too heavy."""
         return self.trouble is None
 
 
@@ -136,8 +155,13 @@ class Sandwich:
 
     @property
     def middle(self) -> float:
-        """One value between the two, each weighed by its precision."""
-        a, b = (1 / max(one.stderr, 1e-6) ** 2 for one in self.estimates)
+        """One value between the two, each weighed by its precision; the more alike, the farther they are apart.
+
+        What lies between them may be the shift of either, of which its standard error knows nothing.
+        """
+        if not all(math.isfinite(one.stderr) for one in self.estimates):
+            return (self.lower.value + self.upper.value) / 2
+        a, b = (1 / (max(one.stderr, 1e-6) ** 2 + self.gap**2) for one in self.estimates)
         return (a * self.lower.value + b * self.upper.value) / (a + b)
 
     @property
@@ -147,9 +171,11 @@ class Sandwich:
 
     @property
     def interval(self) -> Interval:
-        """From the lower end of the 95% interval of the one to the upper end of the other's."""
-        lows, highs = zip(*((one.interval.low, one.interval.high) for one in self.estimates), strict=True)
-        return Interval(min(lows), max(highs))
+        """From the lower end of the one 95% interval to the upper end of the other, and wide enough for both."""
+        one, other = self.lower.interval, self.upper.interval
+        low = None if one.low is None else min(one.low, one.low if other.low is None else other.low)
+        high = None if other.high is None else max(other.high, other.high if one.high is None else one.high)
+        return Interval(low, high)
 
     @property
     def trouble(self) -> str | None:
@@ -218,7 +244,7 @@ class ScaledPrior(NormalizedPrior):
         self._value = log_z.value
 
     def log_correction(self, tau: Tensor) -> Tensor:
-        lead = tau.shape[: tau.dim() - len(self.prior.event_shape)]
+        lead = tau.shape[: tau.dim() - len(self.prior.state_shape)]
         return tau.new_full(lead, -self._value, dtype=torch.float64)
 
 

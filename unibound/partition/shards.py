@@ -1,18 +1,26 @@
 """Many annealing chains: in batches that can be interrupted and gone on with, each sharded over processes."""
 
 import hashlib
+import io
 import math
 import os
 import pickle
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import get_context, parent_process, resource_tracker
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from unibound import disk
 from unibound.energy import EnergyPrior
-from unibound.errors import UsageError
+from unibound.errors import UniboundError, UsageError
 from unibound.partition import annealing, schedules
 from unibound.partition.log_z import LogZ
 from unibound.partition.schedules import Schedule
@@ -27,6 +35,7 @@ def estimate(
     max_chains: int = 100_000,
     num_processes: int = 1,
     state: Path | None = None,
+    walkers: int = 1,
 ) -> LogZ:
     """log Z by forward chains, a batch at a time until its standard error is as small as is asked for.
 
@@ -41,51 +50,125 @@ def estimate(
         max_chains: never run more chains than this.
         num_processes: processes that share a batch.
         state: file that keeps the log-weights of finished batches; if it is there, they are not run again.
+        walkers: of each chain, which is a population if there are several.
     Raises:
         UsageError: a weight that is not finite, or a state of other weights or temperatures.
+        UniboundError: a process died.
     """
+    if state is not None and not state.absolute().parent.is_dir():
+        raise UsageError(f"state {state} is in no existing folder; make {state.absolute().parent} first")
+    if state is not None and state.is_dir():
+        raise UsageError(f"state {state} is a folder; name a file")
+    if target_stderr > 0 and min(num_chains, max_chains) < 2:
+        raise UsageError("a single chain has no standard error; allow at least 2, or leave target_stderr out")
     seed = int(torch.randint(2**40, ()).item())
-    digest = "" if state is None else _digest(prior, schedule)
+    digest = "" if state is None else _digest(prior, schedule, walkers)
     log_w = _load(state, digest) if state is not None and state.exists() else torch.zeros(0, dtype=torch.float64)
     while len(log_w) < min(num_chains, max_chains) or (
         annealing.lower_bound(prior, log_w).stderr > target_stderr > 0 and len(log_w) < max_chains
     ):
-        more = forward(prior, min(num_chains, max_chains - len(log_w)), schedule, num_processes, seed + len(log_w))
+        # Batches double: as many more again as there are, so that the error bar is looked at a few times only.
+        count = min(max(num_chains, len(log_w)), max_chains - len(log_w))
+        more = forward(prior, count, schedule, num_processes, seed + len(log_w), walkers)
         log_w = torch.cat([log_w, more.cpu()])
+        if target_stderr > 0:
+            found = annealing.lower_bound(prior, log_w).stderr
+            print(f"{len(log_w)} chains: standard error {found:.2g} nats, {target_stderr:g} asked for", file=sys.stderr)
         if state is not None:
-            draft = state.with_name(f".{state.name}.draft")
-            torch.save({"digest": digest, "log_w": log_w}, draft)
-            os.replace(draft, state)
+            buffer = io.BytesIO()
+            torch.save({"digest": digest, "log_w": log_w}, buffer)
+            disk.write(state, buffer.getvalue())
     return annealing.lower_bound(prior, log_w)
 
 
-def forward(prior: EnergyPrior, num_chains: int, schedule: Schedule, num_processes: int, seed: int) -> Tensor:
+def forward(
+    prior: EnergyPrior, num_chains: int, schedule: Schedule, num_processes: int, seed: int, walkers: int = 1
+) -> Tensor:
     """Log-weights [M] of forward chains, sharded over processes; their mean is the mean over all shards."""
     if num_processes == 1:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            return annealing.forward(prior, num_chains, schedule)[1]
+            return annealing.forward(prior, num_chains, schedule, walkers=walkers)[1]
     shares = [num_chains // num_processes + (rank < num_chains % num_processes) for rank in range(num_processes)]
     betas, frozen = schedule.at(torch.arange(schedule.num_temperatures + 1)).tolist(), pickle.dumps(prior)
     threads = max(1, torch.get_num_threads() // num_processes)
-    with ProcessPoolExecutor(num_processes, get_context("spawn")) as pool:
-        tasks = [
-            pool.submit(_work, frozen, share, betas, seed * num_processes + rank, threads)
-            for rank, share in enumerate(shares)
-            if share
-        ]
-        return torch.tensor([value for task in tasks for value in task.result()], dtype=torch.float64)
+    tasks = [
+        (frozen, share, betas, seed * num_processes + rank, threads, walkers)
+        for rank, share in enumerate(shares)
+        if share
+    ]
+    return torch.tensor([value for found in _share_out(tasks) for value in found], dtype=torch.float64)
 
 
-def _work(frozen: bytes, num_chains: int, betas: list[float], seed: int, threads: int) -> list[float]:
-    torch.set_num_threads(threads)
-    torch.manual_seed(seed)
-    return annealing.forward(pickle.loads(frozen), num_chains, schedules.of(betas))[1].tolist()
+def _share_out(tasks: list[tuple[Any, ...]]) -> list[list[float]]:
+    """What `_work` makes of each task, each in a process of its own, none of which outlives this one."""
+    context, started, found = get_context("spawn"), {}, {}
+    try:
+        with _deaf():
+            for rank, task in enumerate(tasks):
+                receiver, sender = context.Pipe(duplex=False)
+                process = context.Process(target=_work, args=(sender, *task), daemon=True)
+                process.start()
+                sender.close()  # so that the worker holds the only one, and its end is seen
+                started[receiver] = rank, process
+        while len(found) < len(started):
+            ready = wait([receiver for receiver, (rank, _) in started.items() if rank not in found])
+            for receiver in [receiver for receiver in started if receiver in ready]:
+                rank, process = started[receiver]
+                try:
+                    found[rank] = receiver.recv()
+                except EOFError as error:
+                    process.join()
+                    raise UniboundError(
+                        f"a process that ran chains ended with {process.exitcode}, as for want of memory; take fewer "
+                        "processes or chains"
+                    ) from error
+                if isinstance(found[rank], Exception):
+                    raise found[rank]
+    finally:
+        for _, process in started.values():
+            process.kill()
+            process.join()
+    return [found[rank] for rank in range(len(tasks))]
 
 
-def _digest(prior: EnergyPrior, schedule: Schedule) -> str:
-    """What the log-weights depend on: parameters, base distribution and temperatures."""
-    digest = hashlib.sha256()
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Processes that are begun here never hear Ctrl-C, which is for the one that began them."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # the first process would begin it, and lift the mask
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _work(
+    sender: Connection, frozen: bytes, num_chains: int, betas: list[float], seed: int, threads: int, walkers: int
+) -> None:
+    Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        torch.set_num_threads(threads)
+        torch.manual_seed(seed)
+        sender.send(
+            annealing.forward(pickle.loads(frozen), num_chains, schedules.of(betas), walkers=walkers)[1].tolist()
+        )
+    except Exception as error:
+        sender.send(error)
+
+
+def _end_with_parent() -> None:
+    if (parent := parent_process()) is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _digest(prior: EnergyPrior, schedule: Schedule, walkers: int) -> str:
+    """What the log-weights depend on: parameters, base distribution, temperatures, and what a chain is."""
+    digest = hashlib.sha256(b"" if walkers == 1 else f"{walkers} walkers".encode())
     for name, value in prior.state_dict().items():
         if name != "chains":
             digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())

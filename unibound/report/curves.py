@@ -49,7 +49,8 @@ def normalized_bounds(lines: Sequence[Line]) -> dict[int, float]:
     known = {line["done"]: line["log_z"] for line in lines if line.get("log_z") is not None}
     bounds = {line["done"]: line["bound"] for line in lines if line.get("bound") is not None}
     looks, found = list(known) or [0], list(known.values()) or [0.0]
-    return {done: bound - float(np.interp(done, looks, found)) for done, bound in bounds.items()}
+    log_z = np.interp(list(bounds), looks, found)  # at once: a run may have a hundred thousand epochs
+    return {done: bound - z for (done, bound), z in zip(bounds.items(), log_z.tolist(), strict=True)}
 
 
 def draw(

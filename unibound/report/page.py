@@ -5,7 +5,6 @@ the data are gone. The same folder gives the same page.
 """
 
 import base64
-import json
 import shlex
 from itertools import groupby
 from pathlib import Path
@@ -16,9 +15,11 @@ import attrs
 from unibound.errors import UsageError
 from unibound.report.curves import Curve, Line, Stage, draw, normalized_bounds
 from unibound.report.panels import PANELS
+from unibound.runs import environment, metrics
 from unibound.runs.files import require_file, write_text
 from unibound.runs.result import Result
-from unibound.runs.run import METRICS, RESOLVED, read_settings
+from unibound.runs.run import read_settings
+from unibound.settings import sources
 from unibound.settings.records import Settings
 
 PAGE, TEMPLATE = "report.html", "page.html"
@@ -50,7 +51,7 @@ class Record:
     def read(cls, path: Path) -> "Record":
         """Raises UsageError for a folder that is none of a run."""
         settings = read_settings(path)
-        return cls(path, settings, _json(path / "env.json") or {}, _lines(path / METRICS), Result.read(path))
+        return cls(path, settings, environment.read(path), metrics.read(path), Result.read(path))
 
     @property
     def stages(self) -> list[Stage]:
@@ -143,7 +144,7 @@ def page(record: Record) -> str:
             if (file := record.path / f"{name}.png").is_file()
         ],
         environment=[(name.replace("_", " "), _shown(name, value)) for name, value in record.environment.items()],
-        settings=(record.path / RESOLVED).read_text(),
+        settings=sources.write(record.settings),
     )
 
 
@@ -167,23 +168,3 @@ def _shown(name: str, value: Any) -> str:
     if name == "command":
         return shlex.join([Path(value[0]).name, *value[1:]])
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _json(path: Path) -> dict[str, Any] | None:
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise UsageError(f"{path} is not readable as JSON: {error}") from error
-
-
-def _lines(path: Path) -> list[Line]:
-    """The lines of metrics; a run that goes on may be in the middle of its last one."""
-    found: list[Line] = []
-    for text in path.read_text().splitlines() if path.exists() else []:
-        try:
-            found.append(json.loads(text))
-        except ValueError:
-            break
-    return found

@@ -63,6 +63,13 @@ PANELS = (
         "codes. A q that is sure of all of them, to the end, hardly learns any more.",
     ),
     Panel(
+        "What each layer adds to the bound",
+        {f"layer {layer}": f"nats_of_layer_{layer}" for layer in range(1, 5)},
+        "nats",
+        "Of layers of latents, from the datum up: below 0 by what a layer carries. Healthy is every layer away from 0; "
+        "one that settles there carries nothing. Only that of the top must be below 0, and all of a ladder.",
+    ),
+    Panel(
         "Active units",
         {"active": "active"},
         "units",
@@ -89,5 +96,19 @@ PANELS = (
         "of independent draws",
         "How far one training step moves the chains: 1 if it forgets where they were, 0 if they stay. Healthy is near "
         "1, or falls slowly as the prior sharpens; below a few hundredths, take more steps, or a lower learning rate.",
+    ),
+    Panel(
+        "Swaps of the replicas",
+        {"accepted": "swapped"},
+        "share",
+        "The least share of swaps accepted between two neighboring temperatures. Healthy is above a tenth; near 0 the "
+        "ladder is broken there, and wants more replicas.",
+    ),
+    Panel(
+        "Round trips of the replicas",
+        {"came back": "round_trips"},
+        "per hundred chains",
+        "Chains that came back from the hottest temperature in one training step. Healthy is above 0; at 0 the chains "
+        "that are read never hear of other modes.",
     ),
 )

@@ -11,12 +11,16 @@ from typing import Any
 import attrs
 import torch
 
-from unibound.errors import UsageError
+from unibound.errors import DamagedError, UsageError
 from unibound.evaluation.diagnose import gradient_noise
 from unibound.record import settings_class
 from unibound.registry import registries
-from unibound.runs.files import write_text
-from unibound.runs.run import METRICS, RESOLVED, Run
+from unibound.runs import checkpoint, metrics
+from unibound.runs.build import load
+from unibound.runs.environment import data_digest
+from unibound.runs.files import read_json, write_sealed
+from unibound.runs.folder import RESOLVED, differences, read_settings
+from unibound.runs.run import Run
 from unibound.settings import sources
 from unibound.settings.records import Settings
 from unibound.settings.sources import Layer
@@ -81,18 +85,24 @@ def run(
     """Train and measure every cell that is not finished, and yield each with its numbers.
 
     Raises:
-        UsageError: a cell that cannot be trained, before any is.
+        UsageError: a cell that cannot be trained, before any is, or that another process trains.
     """
+    began = {cell.name: data_digest(path / cell.name) for cell in cells} if path.exists() else {}
+    if any(began.values()):
+        now = load(cells[0].settings)[0].digest()  # cells differ in estimators and seeds alone
+        if changed := [name for name, digest in began.items() if digest not in (None, now)]:
+            raise UsageError(f"the data are not those that {path / changed[0]} was trained on; name another --out")
     started = [(cell, _open(path / cell.name, cell.settings)) for cell in cells]
     for cell, opened in started:
         finished = path / cell.name / CELL
         if opened is None:
-            yield cell, json.loads(finished.read_text())
+            yield cell, _read(finished, cell)
             continue
-        for progress in opened.train(resume=True):
-            on_progress(cell, progress.done)
-        numbers = measure(opened)
-        write_text(finished, json.dumps(numbers, indent=2) + "\n")
+        with opened.owned():
+            for progress in opened.train(resume=bool(checkpoint.finished(opened.checkpoints))):
+                on_progress(cell, progress.done)
+            numbers = measure(opened)
+            write_sealed(finished, json.dumps(numbers, indent=2) + "\n")
         yield cell, numbers
 
 
@@ -100,17 +110,28 @@ def _open(path: Path, settings: Settings) -> Run | None:
     """The run of a cell, new or begun; None if it is finished."""
     if not (path / RESOLVED).exists():
         return Run.create(path, settings)
-    if (path / RESOLVED).read_text() != sources.write(settings):
+    if differences(read_settings(path), settings):
         raise UsageError(f"{path} holds a run with other settings; name another --out")
     return None if (path / CELL).exists() else Run.open(path, weights=False)
+
+
+def _read(path: Path, cell: Cell) -> dict[str, Any]:
+    """The numbers of a finished cell. Raises DamagedError for a file that is none."""
+    what, cure = "no measured run", "remove it, and give the command again"
+    found = read_json(path, cure, what) or {}
+    try:
+        summarize([(cell, found)])
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise DamagedError(f"{path} is {what} ({type(error).__name__}: {error!s:.80}); {cure}") from error
+    return found
 
 
 def measure(run: Run) -> dict[str, Any]:
     """What a trained run is worth, and how noisy and biased its gradient is; in nats and seconds."""
     estimator, settings = run.settings.stages[-1].estimator.settings, run.settings
     evaluation = run.evaluate("test")
-    steps = -(-len(run.splits.train) // settings.batch_size)
-    lines = [json.loads(line) for line in (run.path / METRICS).read_text().splitlines()]
+    steps = -(-len(run.splits.rows("train")) // settings.batch_size)
+    lines = metrics.read(run.path)
     train = run.split("train")
     x = train[: settings.batch_size]
     with torch.random.fork_rng():
@@ -140,7 +161,7 @@ def _own_bound(run: Run) -> float | None:
     """Mean of the estimator's own bound over the test data, in nats of log p*; None where it claims none."""
     estimator = run.settings.stages[-1].estimator.settings
     with run.joint.evaluating():
-        found = [estimator(run.joint, x).bound for x in run.splits.test.split(OWN_BATCH)]
+        found = [estimator(run.joint, x).bound for x in run.splits.rows("test").split(OWN_BATCH)]
     present = [bound for bound in found if bound is not None]
     return torch.cat(present).double().mean().item() if present else None
 

@@ -3,16 +3,72 @@
 import platform
 import subprocess
 import sys
-from importlib.metadata import entry_points, version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import attrs
 import torch
+from torch import Tensor
+
+from unibound.data.files import File
+from unibound.data.splits import Splits
+from unibound.energy import EnergyPrior
+from unibound.errors import DamagedError
+from unibound.joint import JointBound
+from unibound.kernels.choice import backend
+from unibound.registry import registries
+from unibound.runs.files import read_json
+from unibound.settings.records import Choice, Settings
+
+ENVIRONMENT, KNOWN = "env.json", "data.json"
+CURE = "remove it to go on without"
 
 
-def environment() -> dict[str, Any]:
-    """Command, versions, plugins and machine; the commit too, where unibound runs from a checkout."""
-    points = entry_points(group="unibound")
+@attrs.frozen(eq=False)
+class Known:
+    """What a run's folder keeps of its data, so that a trained model can be looked at without them.
+
+    Args:
+        mean: of the training data [*X], from which models take their shape and some of their first weights.
+        prepared: what was done to the data, in words.
+    """
+
+    mean: Tensor
+    prepared: str
+
+    @classmethod
+    def of(cls, splits: Splits, prepared: str) -> "Known":
+        """What is kept of data."""
+        return cls(splits.rows("train").mean(), prepared)
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """As plain values."""
+        return {"mean": self.mean.tolist(), "prepared": self.prepared}
+
+    @classmethod
+    def read(cls, folder: Path) -> "Known | None":
+        """That of a run's folder; None where it cannot be read, and the data have to be."""
+        try:
+            found = read_json(folder / KNOWN, CURE) or {}
+            mean = torch.tensor(found["mean"], dtype=torch.float64)
+            return cls(mean, str(found["prepared"])) if mean.dim() and mean.isfinite().all() else None
+        except (DamagedError, ValueError, TypeError, KeyError):
+            return None
+
+
+def data_digest(folder: Path) -> str | None:
+    """Digest of the data that the run of a folder began with; None where it is not known."""
+    try:
+        found = read(folder).get("data_sha256")
+    except DamagedError:
+        return None
+    return found if isinstance(found, str) else None
+
+
+def environment(settings: Settings) -> dict[str, Any]:
+    """Command, versions, the plugins used, and machine; the commit too, where unibound runs from a checkout."""
     return {
         "command": sys.argv,
         "python": platform.python_version(),
@@ -22,8 +78,58 @@ def environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "unibound": version("unibound"),
         "commit": commit(),
-        "plugins": sorted({f"{point.dist.name} {point.dist.version}" for point in points if point.dist}),
+        "plugins": plugins(settings),
     }
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """What the run in a folder ran in; nothing where that was not kept. Raises DamagedError."""
+    path = folder / ENVIRONMENT
+    found = read_json(path, CURE) or {}
+    command = found.get("command", [""])
+    if not (isinstance(command, list) and command and all(isinstance(word, str) for word in command)):
+        raise DamagedError(f"{path} is damaged: command is no list of words; {CURE}")
+    return found
+
+
+def numerics(joint: JointBound, like: Tensor) -> dict[str, str | None]:
+    """What decides how numbers are rounded, beside the settings: where any of it differs, so may the last bits.
+
+    Args:
+        joint: where it has no energy, no kernel that has a compiled twin is asked.
+        like: a tensor as the run computes with.
+    """
+    energy = any(isinstance(module, EnergyPrior) for module in joint.modules())
+    twin = backend("rbm_gibbs", like).__name__.rpartition(".")[2] if energy else None
+    return {
+        "unibound": version("unibound"),
+        "torch": torch.__version__,
+        "kernels": twin,
+        "numba": version("numba") if twin == "compiled" else None,
+        "processor": processor(),
+    }
+
+
+def plugins(settings: Settings) -> list[str]:
+    """The plugins that a run uses: kind, name, and the distribution each comes from with its version."""
+    chosen = [
+        value
+        for record in (settings, *settings.stages)
+        for field in attrs.fields(type(record))
+        if isinstance(value := getattr(record, field.name), Choice) and value.cls is not File
+    ]
+    return sorted({f"{one.kind} {one.name} from {_origin(one)}" for one in chosen})
+
+
+def _origin(choice: Choice) -> str:
+    known = registries()[choice.kind]
+    if choice.name not in known:
+        return choice.cls.__module__
+    owner = known.owner(choice.name)
+    try:
+        return f"{owner} {version(owner)}"
+    except PackageNotFoundError:
+        return owner
 
 
 def commit() -> str | None:

@@ -1,12 +1,15 @@
 """Pictures a person can look at: grids of data as PNG files."""
 
+import contextlib
+import io
 import math
-import os
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
+from unibound import disk
 from unibound.energy import EnergyPrior
 from unibound.errors import UsageError
 from unibound.joint import JointBound
@@ -40,19 +43,34 @@ def reconstructions(joint: JointBound, x: Tensor) -> Tensor:
         UsageError: a p that has no p(x | tau).
     """
     with joint.evaluating():
-        mean = joint.p.conditional(joint.q(x).sample()).mean
-    return torch.stack([x, mean], 1).flatten(0, 1)
+        made = _seen(joint.p.conditional(joint.q(x).sample()))
+    return torch.stack([x, made], 1).flatten(0, 1)
 
 
 def _shown(joint: JointBound, x: Tensor, tau: Tensor) -> Tensor:
     try:
-        return joint.p.conditional(tau).mean
+        return _seen(joint.p.conditional(tau))
     except UsageError:  # no p(x | tau)
         return x
 
 
+def _seen(made: Distribution) -> Tensor:
+    """The mean of a distribution over data, where it has one, else a draw: [N, *X]."""
+    try:
+        return made.mean
+    except NotImplementedError:
+        return made.sample()
+
+
+def save(folder: Path, joint: JointBound, x: Tensor) -> None:
+    """Write samples.png, and reconstructions.png of x [N, *X] where there are such."""
+    save_grid(folder / "samples.png", samples(joint))
+    with contextlib.suppress(UsageError):  # a p without a p(x | tau) has none
+        save_grid(folder / "reconstructions.png", reconstructions(joint, x))
+
+
 def save_grid(path: Path, x: Tensor, columns: int = 10) -> None:
-    """Write data x [N, *X] in rows as one grey or RGB picture; the file is written beside and renamed.
+    """Write data x [N, *X] in rows as one grey or RGB picture.
 
     *X may be [H, W], [D] with D a square (else one row of pixels), or [3, H, W].
     """
@@ -69,9 +87,9 @@ def save_grid(path: Path, x: Tensor, columns: int = 10) -> None:
         top, left = i // columns * cell_h + BORDER, i % columns * cell_w + BORDER
         canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
     array = (canvas * 255).round().byte().numpy()
-    draft = path.with_name(f".{path.name}.draft")
-    Image.fromarray(array.squeeze(2) if channels == 1 else array).save(draft, format="PNG")
-    os.replace(draft, path)
+    buffer = io.BytesIO()
+    Image.fromarray(array.squeeze(2) if channels == 1 else array).save(buffer, format="PNG")
+    disk.write(path, buffer.getvalue())
 
 
 def _as_images(x: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ class Progress:
 
     Args:
         seconds: wall time since the run began, without the time it lay interrupted.
+        stuck: why the chains are not to be relied on, where they were found not to mix after this epoch.
     """
 
     epoch: Epoch
@@ -33,6 +34,7 @@ class Progress:
     valid_nll: float | None
     log_z: LogZ | Sandwich | None
     seconds: float
+    stuck: str | None = None
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Progress":

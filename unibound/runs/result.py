@@ -11,7 +11,7 @@ from cattrs import Converter
 from unibound.claim import Side
 from unibound.errors import UsageError
 from unibound.evaluation.conclusion import Evaluation
-from unibound.runs.files import write_text
+from unibound.runs.files import read_json, write_sealed
 
 EVALUATION = "evaluation.json"
 
@@ -84,7 +84,7 @@ class Result:
 
     def write(self, folder: Path) -> None:
         """Keep it in the folder of its run."""
-        write_text(folder / EVALUATION, json.dumps(self.document, indent=2) + "\n")
+        write_sealed(folder / EVALUATION, json.dumps(self.document, indent=2) + "\n")
 
     @classmethod
     def read(cls, folder: Path) -> "Result | None":
@@ -93,15 +93,17 @@ class Result:
         Raises:
             UsageError: a file that is no such record.
         """
-        path = folder / EVALUATION
-        try:
-            found = json.loads(path.read_text())
-            return plain.structure(found | {"run_dir": str(folder)}, cls)
-        except FileNotFoundError:
+        path, what, cure = folder / EVALUATION, "no result of a run", f"remove it, and --resume {folder}"
+        if (found := read_json(path, cure, what)) is None:
             return None
-        except Exception as error:  # json and cattrs raise half a dozen kinds on what is not theirs
-            what = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            raise UsageError(f"{path} is no result of a run ({what:.120}); remove it, and --resume {folder}") from error
+        try:
+            result = plain.structure(found | {"run_dir": str(folder)}, cls)
+            if not all(math.isfinite(value) for value in attrs.asdict(result).values() if isinstance(value, float)):
+                raise ValueError("a number that is not finite")
+            return result
+        except Exception as error:  # cattrs raises half a dozen kinds on what is not its own
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise UsageError(f"{path} is {what} ({reason:.120}); {cure}") from error
 
     @property
     def rows(self) -> list[tuple[str, str]]:
@@ -157,3 +159,5 @@ def finite(value: Any) -> Any:
 plain = Converter(forbid_extra_keys=True)
 """Records of a run as plain values, and back."""
 plain.register_unstructure_hook(Side, lambda side: side.value)
+# What JSON cannot write was written as null: of a number that there must be, it was none.
+plain.register_structure_hook(float, lambda value, _: math.nan if value is None else float(value))

@@ -2,46 +2,54 @@
 
 resolved.toml        every setting        env.json       versions, plugins, data checksum
 metrics.jsonl        one line per epoch   checkpoints/   the newest two
-evaluation.json      the final numbers    samples.png, reconstructions.png, chain.png
+evaluation.json      the final numbers    data.json      what a model takes from its data
+SHA256SUMS           digests of these     .lock          held by whoever trains
+samples.png, reconstructions.png, chain.png
 """
 
-import contextlib
 import functools
 import itertools
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import cast
 
 import attrs
 import torch
+from filelock import FileLock
 from torch import Tensor
 
-from unibound import support
-from unibound.data.binarization import STATIC_SEED, sample_bits
-from unibound.data.splits import Splits, spread
-from unibound.errors import NonFiniteError, UsageError
+from unibound import disk, support
+from unibound.data.binarization import STATIC_SEED, sample_all
+from unibound.data.rows import Rows, spread
+from unibound.data.splits import Splits
+from unibound.errors import DamagedError, NonFiniteError, UsageError
 from unibound.evaluation.evaluate import MAX_MEMORY, Evaluation, evaluate_all, normalize
+from unibound.evaluation.reach import Posterior
 from unibound.joint import JointBound
 from unibound.partition.log_z import NormalizedPrior, PartitionEstimator
-from unibound.runs import checkpoint, pictures
-from unibound.runs.build import build, parse_device, prepare
-from unibound.runs.environment import environment
-from unibound.runs.files import write_text
+from unibound.runs import checkpoint, folder, pictures, session
+from unibound.runs.build import build, load, looks_at_data, parse_device
+from unibound.runs.environment import ENVIRONMENT, KNOWN, Known, data_digest, environment
+from unibound.runs.files import write_sealed
+from unibound.runs.folder import RESOLVED, Say, read_settings, warn
+from unibound.runs.metrics import METRICS
 from unibound.runs.progress import Bar, Progress, no_bar
 from unibound.runs.result import Result
+from unibound.runs.standing import require_same
 from unibound.runs.train import CURE, Training, largest_weight, untrained
-from unibound.runs.watch import watch
 from unibound.settings import sources
 from unibound.settings.records import Settings
 
-RESOLVED, METRICS = "resolved.toml", "metrics.jsonl"
+__all__ = ["METRICS", "RESOLVED", "Run", "read_settings"]
 
 
 @attrs.frozen(eq=False)
 class Run:
-    """A folder, its settings, the data and the joint they describe.
+    """A folder, its settings, and the joint and the data they describe, which are loaded once they are needed.
 
     Args:
         prepared: what was done to the data, in words; empty if nothing was.
@@ -49,34 +57,58 @@ class Run:
 
     path: Path
     settings: Settings
-    splits: Splits
     joint: JointBound
     prepared: str
+    _loaded: Splits | None = attrs.field(default=None, repr=False)
+    _lock: FileLock = attrs.field(
+        default=attrs.Factory(lambda self: folder.lock_of(self.path), takes_self=True), init=False, repr=False
+    )
 
     @classmethod
-    def create(cls, path: Path | str, settings: Settings) -> "Run":
-        """Begin a run in a new folder. Raises UsageError if the folder holds one already."""
-        path = Path(path)
-        if (path / RESOLVED).exists():
-            raise UsageError(f"{path} holds a run already; go on with --resume {path}, or name another --run-dir")
-        run = cls._build(path, settings)
+    def create(cls, path: Path | str | None, settings: Settings) -> "Run":
+        """Begin a run in a new folder, by default one of its own under runs/.
+
+        Raises:
+            UsageError: the folder holds a run already, or checkpoints of one; or this cannot be trained.
+        """
+        if path is not None:
+            folder.require_new(Path(path))  # before data are loaded; and below, when nobody else can write
+        run = cls._build(Path(path or "runs"), settings)
         with torch.random.fork_rng():
-            run._training()  # refuses what cannot be trained, before anything is written
+            run.training()  # refuses what cannot be trained, before anything is written
         try:
-            path.mkdir(parents=True, exist_ok=True)
-            write_text(path / "env.json", json.dumps(environment() | {"data_sha256": run.data_digest}, indent=2) + "\n")
-            write_text(path / RESOLVED, sources.write(settings))
+            path = folder.make(settings) if path is None else Path(path)
+            disk.make_folder(path, exist_ok=True)
+            run = attrs.evolve(run, path=path)
+            with run.owned():
+                folder.require_new(path)
+                about = environment(settings) | {"data_sha256": run.data_digest}
+                known = Known.of(run.splits, run.prepared).document
+                for name, document in ((ENVIRONMENT, about), (KNOWN, known)):
+                    write_sealed(path / name, json.dumps(document, indent=2) + "\n")
+                write_sealed(path / RESOLVED, sources.write(settings))
         except OSError as error:
             raise UsageError(f"cannot write a run to {path}: {error.strerror}; name another --run-dir") from error
         return run
 
     @classmethod
-    def open(cls, path: Path | str, *, weights: bool = True) -> "Run":
-        """Open the folder of a run, by default with the weights of its newest checkpoint."""
+    def open(cls, path: Path | str, *, weights: bool = True, say: Say = warn) -> "Run":
+        """Open the folder of a run, by default with the weights of its newest checkpoint.
+
+        Args:
+            path: of the folder.
+            weights: whether to load them; without, it is as it was before it was trained.
+            say: told what is not as it was left, but does not matter here.
+
+        Raises:
+            UsageError: no run, or one whose files are damaged or not of one run.
+        """
         path = Path(path)
-        run = cls._build(path, read_settings(path))
+        run = cls._build(path, read_settings(path, say), Known.read(path))
         if weights:
             newest = checkpoint.newest(run.checkpoints)
+            if (about := checkpoint.check(newest)) is not None:
+                require_same(newest, about, run.settings, data_digest(path) or run.data_digest)
             found = checkpoint.load_weights(newest)
             with checkpoint.fitting(newest):
                 # Those of q and p, without what an estimator hung beside them.
@@ -84,17 +116,33 @@ class Run:
                 run.joint.load_state_dict(own)
         return run
 
+    def owned(self) -> AbstractContextManager[None]:
+        """Be the only process that writes here, as training does. Raises UsageError if another is."""
+        return folder.owned(self.path, self._lock)
+
     @classmethod
-    def _build(cls, path: Path, settings: Settings) -> "Run":
+    def _build(cls, path: Path, settings: Settings, known: Known | None = None) -> "Run":
+        """A run of these settings, as seeded; what is known of its data spares loading them."""
         torch.set_num_threads(settings.threads)
-        torch.manual_seed(settings.seed)
-        splits, prepared = prepare(settings, settings.data.settings.load())
+        splits = None
+        if known is None:
+            known = Known.of(*(found := load(settings)))
+            splits = found[0]
         device, dtype = parse_device(settings.device), getattr(torch, settings.dtype)
-        splits = splits.to(device, dtype)
-        joint = build(settings, splits.train).to(device, dtype)
-        run = cls(path, settings, splits, joint, prepared)
-        joint.p.bind(joint.q, run.split("train"))
+        torch.manual_seed(settings.seed)
+        joint = build(settings, known.mean.to(device, dtype)).to(device, dtype)
+        run = cls(path, settings, joint, known.prepared, splits)
+        if looks_at_data(joint):
+            joint.p.bind(joint.q, run.split("train"))
         return run
+
+    @functools.cached_property
+    def splits(self) -> Splits:
+        """The data. Raises UsageError for others than the run began with."""
+        splits = self._loaded or load(self.settings)[0]
+        if (self.path / RESOLVED).exists() and data_digest(self.path) not in (None, splits.digest()):
+            raise UsageError(f"the data are not those that {self.path} was trained on; bring them back, or start anew")
+        return splits
 
     @property
     def dynamic(self) -> bool:
@@ -102,16 +150,18 @@ class Run:
         return not support.same(self.splits.support, support.boolean) and self.settings.binarization == "dynamic"
 
     def split(self, name: str) -> Tensor:
-        """One split as it is evaluated [N, *X]: under dynamic binarization, bits sampled once."""
-        x: Tensor = getattr(self.splits, name)
-        if name != "train" or not self.dynamic:
-            return x
-        return sample_bits(x.cpu(), torch.Generator().manual_seed(STATIC_SEED)).to(x.device)
+        """One split as it is evaluated [N, *X], all at once."""
+        return self.rows(name)[:]
+
+    def rows(self, name: str) -> Rows:
+        """The same as it is kept: under dynamic binarization, bits sampled once."""
+        x = self.splits.rows(name)
+        return sample_all(x, STATIC_SEED) if name == "train" and self.dynamic else x
 
     @property
     def checkpoints(self) -> Path:
         """The folder of the checkpoints."""
-        return self.path / "checkpoints"
+        return self.path / checkpoint.CHECKPOINTS
 
     @property
     def total_epochs(self) -> int:
@@ -123,63 +173,27 @@ class Run:
         ends = itertools.accumulate(stage.epochs for stage in self.settings.stages)
         return done == 1 or done % self.settings.validate_every == 0 or done in ends
 
-    def train(self, *, resume: bool = False) -> Iterator[Progress]:
-        """Train to the end, saving after every epoch.
+    def train(self, *, resume: bool = False, say: Say = warn) -> Generator[Progress]:
+        """Train to the end, saving after every epoch; the folder is owned until then, or until the iterator is closed.
 
-        With `resume`, go on from the newest checkpoint, and first say where that stands.
+        With `resume`, go on from the newest checkpoint that is whole, and first say where that stands.
+
+        Args:
+            resume: go on.
+            say: told what was damaged, and why the run will not end with the same bits.
 
         Raises:
-            UsageError: at once, if this cannot be trained, or the checkpoint is not one of this run.
+            UsageError: at once, if this cannot be trained, another process trains it, or its checkpoints are not of
+                this run.
         """
-        training = self._training()
-        if resume and checkpoint.finished(self.checkpoints):
-            return self._epochs(training, self._restore(training))
-        return self._epochs(training, None)
+        epochs = session.epochs(self, resume=resume, say=say)
+        next(epochs)  # up to where it owns the folder and knows where it stands
+        return cast("Generator[Progress]", epochs)
 
-    def _training(self) -> Training:
-        x, size = self.splits.train, self.settings.batch_size
+    def training(self) -> Training:
+        """The joint at the beginning of its training. Raises UsageError if it cannot be trained."""
+        x, size = self.splits.rows("train"), self.settings.batch_size
         return Training(self.joint, self.settings.stages, x, batch_size=size, dynamic=self.dynamic)
-
-    def _restore(self, training: Training) -> Progress:
-        newest = checkpoint.newest(self.checkpoints)
-        state, weights = checkpoint.load_state(newest), checkpoint.load_weights(newest)
-        with checkpoint.fitting(newest):
-            training.load_state_dict(state["training"], weights)
-            progress = Progress.from_dict(state["progress"])
-            same_data = state["data"] == self.data_digest
-        if not same_data:
-            raise UsageError(f"the data are not those that {self.path} was trained on; bring them back, or start anew")
-        return progress
-
-    def _epochs(self, training: Training, progress: Progress | None) -> Iterator[Progress]:
-        done, valid_nll, log_z, start = 0, None, None, time.perf_counter()
-        if progress is not None:
-            done, valid_nll, log_z, start = progress.done, progress.valid_nll, progress.log_z, start - progress.seconds
-            yield progress
-        self._truncate_metrics(done)
-        for epoch in training.epochs():
-            done += 1
-            line = {"done": done, **attrs.asdict(epoch)}
-            if self.looks_after(done):
-                with training.overflow_reported():
-                    valid = self.evaluate("valid", num_particles=min(100, self.settings.num_particles))
-                    watched = watch(self.joint, self.splits.valid, valid, seed=self.settings.seed)
-                    chain = pictures.chain(self.joint)
-                valid_nll, log_z = valid.nll, valid.log_z
-                line |= {"valid_nll": valid_nll, "log_z": None if log_z is None else log_z.value, **watched.numbers}
-                if chain is not None:
-                    pictures.save_grid(self.path / "chain.png", chain)
-            progress = Progress(epoch, done, valid_nll, log_z, time.perf_counter() - start)
-            # The line first: if we are killed in between, resuming drops it and does the epoch again.
-            with (self.path / METRICS).open("a") as file:
-                file.write(json.dumps(line) + "\n")
-            state = {
-                "training": training.state_dict(),
-                "progress": progress.to_dict(),
-                "data": self.data_digest,
-            }
-            checkpoint.save(self.checkpoints, done, self.joint.state_dict(), state)
-            yield progress
 
     def normalize(self, partition: PartitionEstimator | None = None) -> NormalizedPrior | None:
         """What normalizes p, by default found as the settings say; None if p is normalized already."""
@@ -187,7 +201,7 @@ class Run:
             return None
         with torch.random.fork_rng():
             torch.manual_seed(self.settings.seed)
-            return normalize(self.joint, partition or self.settings.partition.settings, self.split("train"))
+            return normalize(self.joint, partition or self.settings.partition.settings, self.rows("train"))
 
     def evaluate(
         self,
@@ -196,10 +210,12 @@ class Run:
         num_particles: int | None = None,
         normalized: NormalizedPrior | None = None,
         limit: int | None = None,
+        posterior: Posterior = "draws",
         on_progress: Callable[[int], object] = lambda done: None,
     ) -> Evaluation:
         """Evaluate on one split, by default with what `normalize` finds. See `evaluate_all`."""
         options = {"num_particles": num_particles, "limit": limit, "on_progress": on_progress}
+        options["posterior"] = posterior
         return self.evaluate_all(split, [normalized or self.normalize()], **options)[0]
 
     def evaluate_all(
@@ -210,6 +226,7 @@ class Run:
         num_particles: int | None = None,
         limit: int | None = None,
         max_memory: int = MAX_MEMORY,
+        posterior: Posterior = "draws",
         on_progress: Callable[[int], object] = lambda done: None,
     ) -> list[Evaluation]:
         """Evaluate on one split, once for each way to normalize p, all with the same particles.
@@ -220,11 +237,12 @@ class Run:
             torch.manual_seed(self.settings.seed)
             results = evaluate_all(
                 self.joint,
-                spread(self.split(split), limit),
+                spread(self.rows(split), limit),
                 normalized,
                 num_particles=num_particles or self.settings.num_particles,
                 max_memory=max_memory,
                 levels=self.splits.levels,
+                posterior=posterior,
                 on_progress=on_progress,
             )
         if any(math.isnan(result.nll) for result in results):
@@ -239,19 +257,22 @@ class Run:
             seconds: what training took.
             bar: called with what is evaluated and how many data; shows how far it is.
         """
-        if (found := Result.read(self.path)) is not None:
-            return found
+        with self.owned():
+            return Result.read(self.path) or self._finish(seconds, bar)
+
+    def _finish(self, seconds: float, bar: Callable[[str, int], Bar]) -> Result:
         start = time.perf_counter()
         self.draw()
         normalized, found = self.normalize(), {}
-        count = len(self.splits.test)  # of training data as many: enough to see overfitting
+        count = len(self.splits.rows("test"))  # of training data as many: enough to see overfitting
         for split in ("test", "train"):
-            with bar(f"evaluating {split}", min(count, len(getattr(self.splits, split)))) as advance:
-                found[split] = self.evaluate(split, normalized=normalized, limit=count, on_progress=advance)
-        every = len(self.splits.train)
-        test = attrs.evolve(found["test"], seconds=seconds + time.perf_counter() - start)
+            with bar(f"evaluating {split}", min(count, len(self.splits.rows(split)))) as advance:
+                options = {"normalized": normalized, "limit": count, "on_progress": advance}
+                # Of training data the bound alone is shown.
+                found[split] = self.evaluate(split, posterior="draws" if split == "test" else "none", **options)
+        every, seconds = len(self.splits.rows("train")), seconds + time.perf_counter() - start
         result = Result.of(
-            test,
+            attrs.evolve(found["test"], seconds=seconds),
             partition=self.settings.partition.name,
             run_dir=self.path,
             train_nll=found["train"].nll,
@@ -262,29 +283,23 @@ class Run:
         result.write(self.path)
         return result
 
+    def result(self) -> Result | None:
+        """What came out, where nothing is left to do; None also if the newest checkpoint is to be made anew."""
+        found = Result.read(self.path)
+        if found is not None and (kept := checkpoint.finished(self.checkpoints)):
+            try:
+                checkpoint.check(kept[-1])
+            except DamagedError:
+                return None
+        return found
+
     def draw(self) -> None:
         """Write samples.png, and reconstructions.png where there are such."""
         with torch.random.fork_rng():
             torch.manual_seed(self.settings.seed)
-            pictures.save_grid(self.path / "samples.png", pictures.samples(self.joint))
-            with contextlib.suppress(UsageError):  # a p without a p(x | tau) has none
-                pairs = pictures.reconstructions(self.joint, spread(self.splits.test, 50))
-                pictures.save_grid(self.path / "reconstructions.png", pairs)
-
-    def _truncate_metrics(self, done: int) -> None:
-        """Drop lines of epochs that were not saved in a checkpoint, or half a line."""
-        path = self.path / METRICS
-        lines = path.read_text().splitlines() if path.exists() else []
-        write_text(path, "".join(f"{line}\n" for line in lines[:done]))
+            pictures.save(self.path, self.joint, spread(self.splits.rows("test"), 50)[:])
 
     @functools.cached_property
     def data_digest(self) -> str:
         """SHA-256 of the data, as binarized."""
         return self.splits.digest()
-
-
-def read_settings(path: Path) -> Settings:
-    """The settings of a run's folder. Raises UsageError for a folder that is none of a run."""
-    if not (path / RESOLVED).is_file():
-        raise UsageError(f"{path} is not the folder of a run: it holds no {RESOLVED}")
-    return sources.resolve([sources.read(path / RESOLVED)])

@@ -8,14 +8,16 @@ from typing import Any
 
 import attrs
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from unibound.data.binarization import batches
+from unibound.data.rows import Data
 from unibound.errors import NonFiniteError, UsageError
 from unibound.estimator import Estimate, Estimator
 from unibound.joint import JointBound
 from unibound.registry import did_you_mean
-from unibound.settings.records import Optimizer, Stage
+from unibound.runs.optimizers import make_optimizer, rate_factor
+from unibound.settings.records import Stage
 from unibound.weights import effective_sample_size
 
 
@@ -50,13 +52,13 @@ class Training:
     """
 
     def __init__(
-        self, joint: JointBound, stages: Sequence[Stage], x: Tensor, *, batch_size: int, dynamic: bool = False
+        self, joint: JointBound, stages: Sequence[Stage], x: Data, *, batch_size: int, dynamic: bool = False
     ) -> None:
         self.joint, self.stages, self.x, self.batch_size, self.dynamic = joint, stages, x, batch_size, dynamic
         self.stage = self.epoch = 0
-        self.few = x[:2] >= 0.5 if dynamic else x[:2]
-        self.few = self.few.to(x.dtype)
+        self.few = (x[:2] >= 0.5).to(x.dtype) if dynamic else x[:2]
         joint.check(self.few if dynamic else x)
+        self.never_finite = _not_finite(joint)  # as a mask may be
         for stage in stages:
             self._check(stage)
         self._begin(stages[0])
@@ -85,9 +87,7 @@ class Training:
             estimate = self.step(estimator, x)
             bounds.append(estimate.bound)
             sizes.append(estimate.log_weights)
-        for group, module in self.joint.parts().items():
-            if not all(parameter.isfinite().all() for parameter in module.parameters()):
-                raise NonFiniteError(f"{self._where()}: {group} has weights that are not finite; {CURE}")
+        self._require_finite()
         self.epoch += 1
         return Epoch(self.stage, self.epoch, _mean(bounds), _mean(_sizes(sizes)), time.perf_counter() - start)
 
@@ -138,6 +138,22 @@ class Training:
         if torch.cuda.is_available() and state["cuda_rng"]:
             torch.cuda.set_rng_state_all(state["cuda_rng"])
 
+    def _require_finite(self) -> None:
+        """Raise NonFiniteError for anything that must not be kept, nor trained on with: an infinite moment freezes."""
+        for group, module in self.joint.parts().items():
+            if not all(parameter.isfinite().all() for parameter in module.parameters()):
+                raise NonFiniteError(f"{self._where()}: {group} has weights that are not finite; {CURE}")
+        for group, optimizer in self.optimizers.items():
+            for moments in optimizer.state.values():
+                for name, value in moments.items():
+                    if torch.is_tensor(value) and not value.isfinite().all():
+                        raise NonFiniteError(
+                            f"{self._where()}: {name} in the optimizer of {group} is not finite, for a gradient "
+                            f"overflowed, and {group} would hardly move again; {CURE}"
+                        )
+        if wrong := _not_finite(self.joint) - self.never_finite:
+            raise NonFiniteError(f"{self._where()}: {min(wrong)} is not finite; {CURE}")
+
     def _check(self, stage: Stage) -> None:
         """Raise UsageError for a stage that cannot be trained."""
         parts = self.joint.parts()
@@ -146,8 +162,16 @@ class Training:
                 raise UsageError(f"unknown parameter group {name!r}; {did_you_mean(name, parts)}")
         name, estimator = stage.estimator.name, stage.estimator.settings
         estimator.check(self.joint, self.few)
+        if self.joint.draws_terms(self.few):
+            self._rehearse(estimator)
         if idle := ", ".join(group for group in stage.trains if group in estimator.untrained):
             raise UsageError(f"{name} does not train {idle}; leave {idle} out of trains, or use another estimator")
+        one = sorted(estimator.together & parts.keys())
+        optimizers = [stage.optimizers.get(group, stage.optimizer) for group in one]
+        if stage.trains and set(one) - set(stage.trains):
+            raise UsageError(f"{name} keeps weights of {' and '.join(one)} equal; name both in trains, or leave it out")
+        if any(other != optimizers[0] for other in optimizers):
+            raise UsageError(f"{name} keeps weights of {' and '.join(one)} equal; give them one optimizer")
         groups = [group for group in stage.trains or parts if group not in estimator.untrained]
         if not any(True for group in groups if group in parts for _ in parts[group].parameters()):
             raise UsageError(
@@ -155,12 +179,24 @@ class Training:
                 f"{'train other groups' if stage.trains else 'use another model, prior or estimator'}"
             )
 
+    def _rehearse(self, estimator: Estimator) -> None:
+        """Call an estimator once: whether it only averages, as terms must be, shows in no other way."""
+        own = self.joint.auxiliary
+        with torch.no_grad(), torch.random.fork_rng(), self.joint.evaluating():
+            try:
+                self.joint.auxiliary = estimator.auxiliary(self.few)
+                if self.joint.auxiliary is not None:
+                    self.joint.auxiliary.to(self.few)
+                estimator(self.joint, self.few)
+            finally:
+                self.joint.auxiliary = own
+
     def _begin(self, stage: Stage) -> None:
         """Freeze what the stage does not train, and give the rest their optimizers."""
         estimator: Estimator = stage.estimator.settings
         self.joint.auxiliary = estimator.auxiliary(self.few)
         if self.joint.auxiliary is not None:
-            self.joint.auxiliary.to(device=self.x.device, dtype=self.x.dtype)
+            self.joint.auxiliary.to(device=self.x.device, dtype=self.few.dtype)
         parts = self.joint.parts()
         trained = set(stage.trains or parts) | {"auxiliary"}
         for group, module in parts.items():
@@ -212,6 +248,11 @@ class Training:
         return "the data: every weight and gradient is finite"
 
 
+def _not_finite(joint: JointBound) -> set[str]:
+    """Names of buffers, such as the chains, in which not every number is finite."""
+    return {name for name, buffer in joint.named_buffers() if not buffer.isfinite().all()}
+
+
 def untrained(joint: JointBound, stages: Sequence[Stage]) -> tuple[str, ...]:
     """Parameter groups that no stage trains, so that their weights stay as they were drawn."""
     parts = joint.parts()
@@ -236,25 +277,6 @@ def largest_weight(joint: JointBound) -> tuple[str, float]:
         for group, module in joint.parts().items()
     }
     return max(sizes.items(), key=lambda item: item[1])
-
-
-def make_optimizer(settings: Optimizer, module: nn.Module) -> torch.optim.Optimizer:
-    """The torch optimizer that the settings describe, for all parameters of a module."""
-    lr, decay = settings.learning_rate, settings.weight_decay
-    if settings.algorithm == "adam":
-        return torch.optim.AdamW(module.parameters(), lr, weight_decay=decay, fused=True)
-    if settings.algorithm == "adamax":
-        return torch.optim.Adamax(module.parameters(), lr, weight_decay=decay)
-    return torch.optim.SGD(module.parameters(), lr, momentum=settings.momentum, weight_decay=decay, fused=True)
-
-
-def rate_factor(settings: Optimizer, done: float) -> float:
-    """Learning rate after a fraction `done` of the stage, relative to the first."""
-    if settings.schedule == "cosine":
-        return settings.final + (1 - settings.final) * (1 + math.cos(math.pi * done)) / 2
-    if settings.schedule == "step":
-        return 0.1 ** ((done >= 0.5) + (done >= 0.75))
-    return 1.0
 
 
 def _sizes(log_weights: list[Tensor | None]) -> list[Tensor | None]:

@@ -6,7 +6,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from unibound.data.splits import spread
+from unibound.data.rows import Data, spread
 from unibound.distributions import Bits
 from unibound.energy import EnergyPrior
 from unibound.evaluation.diagnose import count_active
@@ -15,6 +15,8 @@ from unibound.joint import JointBound
 
 SURE = 0.05
 """A bit is saturated if its probability is closer than this to 0 or to 1."""
+STILL = 0.02
+"""Share of the way to independent draws below which a training step leaves chains where they are."""
 LIMIT = 500  # data looked at
 DRAWS = 20  # latents per datum
 
@@ -33,6 +35,10 @@ class Watched:
         chain_free_energy: that of the persistent chains.
         chain_moved: mean squared change of the chains in one training step, relative to that between independent
             draws from them: 1 if a step forgets where it began, 0 if it stays there.
+        swapped: of chains at several temperatures, the least share of swaps accepted between two neighbors, lately.
+        round_trips: chains per hundred that came back from the hottest temperature in one training step, lately.
+        layers: where latents have layers, mean of what each adds to the bound in nats, the lowest first: minus what it
+            carries. For a layer between others it is no divergence, and may be above zero.
     """
 
     valid_ess: float | None = None
@@ -43,15 +49,32 @@ class Watched:
     code_free_energy: float | None = None
     chain_free_energy: float | None = None
     chain_moved: float | None = None
+    swapped: float | None = None
+    round_trips: float | None = None
+    layers: tuple[float, ...] | None = None
+
+    @property
+    def stuck(self) -> str | None:
+        """Why the chains are not to be relied on, and what would help; None where nothing speaks against them."""
+        if self.round_trips == 0:
+            return "no chain has come back from the hottest temperature lately; take more replicas, or a lower rate"
+        if self.round_trips is None and self.chain_moved is not None and self.chain_moved < STILL:
+            return (
+                f"a training step moves the chains by {self.chain_moved:.1%} of what independent draws differ by; take "
+                "more steps, or replicas at several temperatures"
+            )
+        return None
 
     @property
     def numbers(self) -> dict[str, float]:
         """What there is, by name."""
-        return {name: value for name, value in attrs.asdict(self).items() if value is not None}
+        found = {name: value for name, value in attrs.asdict(self).items() if value is not None}
+        layers = found.pop("layers", ())
+        return found | {f"nats_of_layer_{layer}": value for layer, value in enumerate(layers, 1)}
 
 
 @torch.no_grad()
-def watch(joint: JointBound, x: Tensor, valid: Evaluation, *, seed: int) -> Watched:
+def watch(joint: JointBound, x: Data, valid: Evaluation, *, seed: int) -> Watched:
     """Look at a joint; weights, chains and the random numbers of training are left as they are.
 
     Args:
@@ -64,12 +87,13 @@ def watch(joint: JointBound, x: Tensor, valid: Evaluation, *, seed: int) -> Watc
     with joint.evaluating(), torch.random.fork_rng():
         torch.manual_seed(seed)
         codes, found = _posterior(joint, spread(x, LIMIT))
+        found["layers"] = _layers(joint, spread(x, LIMIT), valid)
         if isinstance(prior, EnergyPrior):
             found |= _chains(prior, codes)
     return Watched(valid_ess=valid.ess, valid_gap=valid.gap, **found)
 
 
-def _posterior(joint: JointBound, x: Tensor) -> tuple[Tensor, dict[str, Any]]:
+def _posterior(joint: JointBound, x: Data) -> tuple[Tensor, dict[str, Any]]:
     """One state of the prior per datum [N, *Z], and what q(tau | x) looks like."""
     codes, means, noise, sure = [], [], [], []
     for batch in x.split(50):
@@ -88,6 +112,19 @@ def _posterior(joint: JointBound, x: Tensor) -> tuple[Tensor, dict[str, Any]]:
     }
 
 
+def _layers(joint: JointBound, x: Data, valid: Evaluation) -> tuple[float, ...] | None:
+    """Mean of what each layer of latents adds to the bound, the top one normalized; None where there are no layers."""
+    terms = []
+    for batch in x.split(50):
+        tau = joint.particles(batch, DRAWS, whole=False).tau
+        terms.append(joint.log_weight_terms(batch, tau).double().mean(1))  # [L + 1, B]
+    _, *layers = torch.cat(terms, 1).mean(1).tolist()
+    if len(layers) < 2:
+        return None
+    layers[-1] -= 0.0 if valid.log_z is None else valid.log_z.value
+    return tuple(layers)
+
+
 def _chains(prior: EnergyPrior, codes: Tensor) -> dict[str, Any]:
     """How the prior sees codes [N, *Z] and its own chains, and how both move."""
     chains = prior.chains
@@ -99,4 +136,6 @@ def _chains(prior: EnergyPrior, codes: Tensor) -> dict[str, Any]:
         "code_free_energy": prior.free_energy(codes).double().mean().item(),
         "chain_free_energy": prior.free_energy(chains).double().mean().item(),
         "chain_moved": (moved - chains).square().double().mean().item() / anew if anew > 0 else None,
+        "swapped": None if prior.flow is None else prior.flow.shares.min().item(),
+        "round_trips": None if prior.flow is None else 100 * prior.flow.trips.item(),
     }

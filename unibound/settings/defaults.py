@@ -35,17 +35,16 @@ def rbm() -> type:
     return registries()["prior"][_RBM]
 
 
-def likelihood_over(wanted: Constraint | None) -> str:
-    """Name of the likelihood that q(tau | x) is read by where none is chosen, for a prior over given values.
+def likelihood_over(wanted: Constraint | None) -> Likelihood:
+    """What q(tau | x) is read by where no posterior is chosen, for a prior over given values.
 
     Raises:
         UsageError: no likelihood installed is over them.
     """
-    if wanted is None:
-        return LIKELIHOOD
     known: Mapping[str, type[Likelihood]] = registries()["likelihood"]
-    names = sorted(known, key=lambda name: (name not in _PREFERRED, name))
-    for name in names:
-        if support.same(getattr(known[name], "support", None), wanted):
-            return name
+    if wanted is None:
+        return known[LIKELIHOOD]()
+    for name in sorted(known, key=lambda name: (name not in _PREFERRED, name)):
+        if (made := known[name].over(wanted)) is not None:
+            return made
     raise UsageError(f"no likelihood installed is over {support.describe(wanted)}, as the prior is; name a posterior")

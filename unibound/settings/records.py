@@ -3,7 +3,7 @@
 from typing import Any, Literal
 
 import attrs
-from attrs.validators import ge, gt, le
+from attrs.validators import ge, gt, le, lt
 
 from unibound.data.binarization import Binarization
 from unibound.errors import UsageError
@@ -13,6 +13,8 @@ from unibound.settings import defaults
 
 Algorithm = Literal["adam", "adamax", "sgd"]
 Schedule = Literal["constant", "cosine", "step"]
+MAX_THREADS = 1024
+"""More than any machine is the better for; starting a million of them ends the process."""
 
 
 @attrs.frozen
@@ -159,8 +161,8 @@ class Settings(Record):
     batch_size: int = attrs.field(default=50, validator=ge(1))
     num_particles: int = attrs.field(default=5000, validator=ge(1))
     validate_every: int = attrs.field(default=10, validator=ge(1))
-    seed: int = attrs.field(default=0, validator=ge(0))
-    threads: int = attrs.field(default=1, validator=ge(1))
+    seed: int = attrs.field(default=0, validator=[ge(0), lt(2**63)])
+    threads: int = attrs.field(default=1, validator=[ge(1), le(MAX_THREADS)])
     device: str = "cpu"
     dtype: Literal["float32", "float64"] = "float32"
     mixed_precision: bool = False

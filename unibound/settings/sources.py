@@ -30,7 +30,7 @@ class Layer:
 
 STAGE_FIELDS = tuple(field.name for field in attrs.fields(Stage))
 TOP_FIELDS = ("stage", *STAGE_FIELDS, *(field.name for field in attrs.fields(Settings) if field.name != "stages"))
-NO_SETTINGS = ("UNIBOUND_DATA_HOME", "UNIBOUND_DATA_DIR", "UNIBOUND_GOLDEN_DIR", "UNIBOUND_KERNELS")
+NO_SETTINGS = ("UNIBOUND_DATA_HOME", "UNIBOUND_DATA_DIR", "UNIBOUND_GOLDEN_DIR", "UNIBOUND_KERNELS", "UNIBOUND_PLUGINS")
 """Variables that say where things are on a machine, and nothing of a run."""
 
 
@@ -69,10 +69,18 @@ def read(path: Path) -> Layer:
             raise UsageError(f"there is no file and no recipe {path}; {did_you_mean(str(path), list(recipes()))}")
         path = recipes()[str(path)]
     try:
-        return Layer(tomllib.loads(path.read_text()), lambda name: f"{path}: {name}")
+        return parse(path.read_bytes().decode(), path)
     except FileNotFoundError:
         raise UsageError(f"there is no file {path}; name a TOML file of settings") from None
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not readable as TOML: {error}") from error
+
+
+def parse(text: str, path: Path) -> Layer:
+    """Read TOML that stands in a file as a layer."""
+    try:
+        return Layer(tomllib.loads(text.replace("\r\n", "\n")), lambda name: f"{path}: {name}")
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"{path} is not readable as TOML: {error}") from error
 
 

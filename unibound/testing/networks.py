@@ -5,11 +5,12 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
-from torch.types import _size
 
-from unibound.distributions import Bits, Drawn, draw
+from unibound.discrete import Spins
+from unibound.distributions import Bits
+from unibound.draws import Drawn, draw
 from unibound.networks import Generator, Inference
-from unibound.support import Constraint, of, spin
+from unibound.support import Constraint, of
 
 
 class Perceptron(nn.Sequential):
@@ -31,6 +32,28 @@ class BitInference(Inference):
         return Bits(self.network(x).view(*x.shape[:-1], *self.tau_shape), len(self.tau_shape))
 
 
+class AffineInference(Inference):
+    """q(tau | x) over independent bits whose logits are affine in x."""
+
+    def __init__(self, x_size: int, tau_size: int) -> None:
+        super().__init__()
+        self.network = nn.Linear(x_size, tau_size)
+
+    def forward(self, x: Tensor) -> Distribution:
+        return Bits(self.network(x))
+
+
+class AffineGenerator(Generator):
+    """p(x | tau) over independent bits whose logits are affine in tau."""
+
+    def __init__(self, tau_size: int, x_size: int) -> None:
+        super().__init__()
+        self.network = nn.Linear(tau_size, x_size)
+
+    def forward(self, tau: Tensor) -> Distribution:
+        return Bits(self.network(tau))
+
+
 class BitGenerator(Generator):
     """p(x | tau) over independent bits."""
 
@@ -46,19 +69,7 @@ class SpinInference(BitInference):
     """q(tau | x) over independent spins."""
 
     def forward(self, x: Tensor) -> Distribution:
-        return SpinBits(self.network(x).view(*x.shape[:-1], *self.tau_shape), len(self.tau_shape))
-
-
-class SpinBits(Bits):
-    """Independent spins: -1 and 1 in place of bits 0 and 1."""
-
-    support = spin  # pyright: ignore[reportAssignmentType, reportIncompatibleMethodOverride]
-
-    def sample(self, sample_shape: _size = ()) -> Tensor:
-        return 2 * super().sample(sample_shape) - 1
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        return super().log_prob((value + 1) / 2)
+        return Spins(self.network(x).view(*x.shape[:-1], *self.tau_shape), len(self.tau_shape))
 
 
 class LinearInference(Inference):

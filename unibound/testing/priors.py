@@ -86,9 +86,9 @@ class Listed(EnergyPrior):
             state = there[state, below.sum(1)]
         return self.states.to(tau)[state]
 
-    def log_transition(self, states: Tensor) -> Tensor:
+    def log_transition(self, states: Tensor, beta: float = 1.0) -> Tensor:
         total = torch.eye(len(self.states)).to(self.base_logits)
-        for there, rate in self._redraws():
+        for there, rate in self._redraws(beta):
             total = total @ (one_hot(there, len(total)) * rate.unsqueeze(2)).sum(1)
         index = number(states.flatten(1), self.support)
         return total[index][:, index].log()

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.types import _size
 
-from unibound.distributions import Drawn
+from unibound.draws import Drawn
 from unibound.energy import EnergyPrior
 from unibound.errors import UsageError
 from unibound.estimator import Estimate, Estimator

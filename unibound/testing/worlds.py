@@ -21,6 +21,8 @@ from unibound.prior import Prior
 from unibound.support import same, spin
 from unibound.testing.listing import all_bits, all_states, gradients, parameter_groups, scatter, tuples, uneven
 from unibound.testing.networks import (
+    AffineGenerator,
+    AffineInference,
     BitGenerator,
     BitInference,
     LinearGenerator,
@@ -72,7 +74,7 @@ class World:
         joint = JointBound(LinearInference(2, (1,)), Directed(prior or Bell((1,)), LinearGenerator(1, 2)))
         xs = 1.3 * torch.randn(4, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         taus = torch.linspace(-30, 30, 6001, dtype=torch.float64).unsqueeze(1)
-        return cls.of(joint, seed, 0.2, xs, taus, torch.full((6001,), math.log(0.01)), num_nodes)
+        return cls.of(joint, seed, 0.2, xs, taus, torch.full((6001,), math.log(0.01), dtype=torch.float64), num_nodes)
 
     @classmethod
     def of_layers(cls, seed: int = 0, prior: Prior | None = None) -> "World":
@@ -87,6 +89,18 @@ class World:
         above = all_states(prior.support, (2,))
         taus = torch.cat([all_bits((1,)).repeat_interleave(len(above), 0), above.repeat(2, 1)], 1)
         return cls.of(joint, seed, 0.8, all_bits((2,)), taus, torch.zeros(len(taus)), None)
+
+    @classmethod
+    def of_tied_layers(cls, seed: int = 0) -> "World":
+        """Two pixels and two layers of two and one latents, affine, with the weights of q those of p, transposed."""
+        sizes = (2, 1)
+        ups, downs = [AffineInference(2, 2), AffineInference(2, 1)], [AffineGenerator(2, 2), AffineGenerator(1, 2)]
+        joint = JointBound(Upward(ups, sizes), Layered(Rates((1,)), downs, sizes))
+        taus = all_bits((3,))
+        world = cls.of(joint, seed, 0.8, all_bits((2,)), taus, torch.zeros(len(taus)), None)
+        for up, down in zip(ups, downs, strict=True):
+            up.network.weight.data.copy_(down.network.weight.data.mT)
+        return world
 
     @classmethod
     def of(

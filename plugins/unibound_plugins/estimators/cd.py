@@ -31,9 +31,9 @@ def joint_divergence(prior: EnergyPrior, tau: Tensor, steps: int) -> Tensor:
     Source: Hinton, "Training products of experts by minimizing contrastive divergence" (2002),
     https://www.cs.toronto.edu/~hinton/absps/tr00-004.pdf
     """
-    powers = 1 << torch.arange(prior.event_shape.numel(), device=tau.device)
+    powers = 1 << torch.arange(prior.state_shape.numel(), device=tau.device)
     states = (torch.arange(1 << len(powers), device=tau.device).unsqueeze(1) & powers > 0).to(tau.dtype)  # [S, Z]
-    states = states.view(-1, *prior.event_shape)
+    states = states.view(-1, *prior.state_shape)
     transition = prior.log_transition(states).exp()  # [S, S]
     end = torch.eye(len(states), dtype=tau.dtype, device=tau.device)[(tau.flatten(1).long() * powers).sum(1)]  # [B, S]
     for _ in range(steps):
@@ -106,7 +106,7 @@ class CD(Estimator):
             cure = "leave policy_gradient out" if self.policy_gradient else f"set steps = {self.steps} on the prior"
             raise UsageError(f"cd: persistent chains move by the prior's own steps, {prior.steps}; {cure}")
         if self.policy_gradient:
-            if (size := prior.event_shape.numel()) > MAX_BITS:
+            if (size := prior.state_shape.numel()) > MAX_BITS:
                 raise UsageError(f"cd: policy_gradient lists 2^{size} states, more than 2^{MAX_BITS}; leave it out")
             prior.log_transition(prior.chains[:1])
 

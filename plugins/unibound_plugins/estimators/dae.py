@@ -86,6 +86,12 @@ class DAE(Estimator):
     def persistent(self) -> bool:
         return self.information == "exact"
 
+    @torch.no_grad()
+    def check(self, joint: JointBound, x: Tensor) -> None:
+        if self.information != "exact":
+            with torch.random.fork_rng():
+                joint.p.conditional(joint.q(x).sample())  # refuses a p that has none
+
     def __call__(self, joint: JointBound, x: Tensor) -> Estimate:
         if self.information == "exact":
             return self._elbo(joint, x)

@@ -42,8 +42,8 @@ class Identity(Model):
     and posterior play no part: data must be what the prior is over.
     """
 
-    def data_support(self, prior: type[Prior], likelihood: Likelihood) -> Constraint | None:
-        return prior.support
+    def data_support(self, prior: Constraint | None, likelihood: Likelihood) -> Constraint | None:
+        return prior
 
     def prior_shape(self, x_shape: tuple[int, ...]) -> tuple[int, ...]:
         return x_shape

@@ -11,11 +11,23 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 from torch.nn.functional import softplus
 
-from unibound import Generator, Inference, JointBound, Layered, Likelihood, Model, Prior, Upward, hookimpl
+from unibound import (
+    Generator,
+    Inference,
+    JointBound,
+    Layered,
+    Likelihood,
+    Model,
+    Prior,
+    Upward,
+    UsageError,
+    hookimpl,
+)
 from unibound.distributions import Bits
 from unibound.support import boolean, real, same
 
 RARE = 0.01  # rates of pixels are kept so far from 0 and 1, where the logit that starts a bias is infinite
+SMALL = 0.01  # standard deviation of weights that are tied
 FLOOR = 1e-3  # smallest standard deviation of a unit over reals
 
 
@@ -90,6 +102,8 @@ class SBN(Model):
     Args:
         sizes: latents of each layer, from the one above the datum to the top, which is the prior's.
         units: what the layers below the top are made of: bits or reals.
+        tied: begin with the weights of q those of p, transposed, small, and data not centered, for `greedy` stages; no
+            other estimator keeps them so.
 
     Source: Neal, "Connectionist learning of belief networks" (1992), https://doi.org/10.1016/0004-3702(92)90065-6;
     with a q that is trained beside it, Mnih and Gregor, "Neural variational inference and learning in belief
@@ -98,20 +112,38 @@ class SBN(Model):
 
     sizes: tuple[int, ...] = attrs.field(default=(50, 20), validator=[min_len(1), deep_iterable(ge(1))])
     units: Literal["bits", "reals"] = "bits"
+    tied: bool = False
 
     def prior_shape(self, x_shape: tuple[int, ...]) -> tuple[int, ...]:
         return (self.sizes[-1],)
 
     def assemble(self, prior: Prior, likelihood: Likelihood, posterior: Likelihood, x_mean: Tensor) -> JointBound:
+        if self.tied and not all(
+            same(one.support, boolean) for one in (likelihood, posterior, *[UNITS[self.units]] * (len(self.sizes) > 1))
+        ):
+            raise UsageError(
+                "sbn: tied weights are those of restricted Boltzmann machines, of bits alone; leave tied out"
+            )
         units = [UNITS[self.units]] * (len(self.sizes) - 1)
-        centers = [x_mean, *(torch.zeros(size) for size in self.sizes[:-1])]
+        centers = [x_mean * (not self.tied), *(torch.zeros(size) for size in self.sizes[:-1])]
         up = [Up(*layer) for layer in zip(centers, [*units, posterior], self.sizes, strict=True)]
         bottom = Down(self.sizes[0], likelihood, tuple(x_mean.shape))
         down = [Down(above, unit, (size,)) for (size, above), unit in zip(pairwise(self.sizes), units, strict=True)]
         if same(likelihood.support, boolean) and likelihood.outputs(bottom.shape) == bottom.shape:
             with torch.no_grad():
                 bottom.linear.bias.copy_(x_mean.flatten().clamp(RARE, 1 - RARE).logit())
+        if self.tied:
+            _tie(up, [bottom, *down])
         return JointBound(Upward(up, self.sizes), Layered(prior, [bottom, *down], self.sizes))
+
+
+@torch.no_grad()
+def _tie(up: list[Up], down: list[Down]) -> None:
+    """Give each layer of q and p one small weight, and q no bias."""
+    for lower, upper in zip(up, down, strict=True):
+        lower.linear.weight.normal_(std=SMALL)
+        lower.linear.bias.zero_()
+        upper.linear.weight.copy_(lower.linear.weight.mT)
 
 
 @hookimpl

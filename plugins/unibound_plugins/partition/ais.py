@@ -16,7 +16,8 @@ class AIS(PartitionEstimator):
 
     log Z is under-estimated and likelihoods normalized by it are flattered, by an amount that shrinks
     with more temperatures and chains. A mode that no chain found leaves no trace in the error bar; `bdmc`
-    looks from the other side.
+    looks from the other side. With several walkers each chain is a population, in which the light make room for copies
+    of the heavy: where modes part on the way, that finds their shares again.
 
     Args:
         num_chains: independent chains M.
@@ -29,9 +30,11 @@ class AIS(PartitionEstimator):
         max_chains: never run more chains than this.
         num_processes: processes that share the chains.
         state: file that keeps finished chains, so that an interrupted run goes on; none if empty.
+        walkers: of each chain, which costs as many times more; one for plain annealing.
 
     Source: Salakhutdinov and Murray, "On the quantitative analysis of deep belief networks" (2008),
-    https://www.cs.toronto.edu/~rsalakhu/papers/dbn_ais.pdf
+    https://www.cs.toronto.edu/~rsalakhu/papers/dbn_ais.pdf; for populations, Hukushima and Iba, "Population annealing
+    and its application to a spin glass" (2003), https://doi.org/10.1063/1.1632130
     """
 
     num_chains: int = attrs.field(default=500, validator=at_least(1))
@@ -42,6 +45,7 @@ class AIS(PartitionEstimator):
     max_chains: int = attrs.field(default=100_000, validator=at_least(1))
     num_processes: int = attrs.field(default=1, validator=at_least(1))
     state: str = ""
+    walkers: int = attrs.field(default=1, validator=at_least(1))
 
     def fit(self, prior: EnergyPrior) -> NormalizedPrior:
         prior = require_energy_prior("ais", prior)
@@ -54,6 +58,7 @@ class AIS(PartitionEstimator):
             max_chains=self.max_chains,
             num_processes=self.num_processes,
             state=Path(self.state) if self.state else None,
+            walkers=self.walkers,
         )
         return ScaledPrior(prior, log_z)
 

@@ -1,5 +1,6 @@
-"""Quick looks at data and model that need no chains, or few: do these pixels belong to this model at all?"""
+"""Looks at data and model that need no chains, or few."""
 
+import copy
 import math
 
 import torch
@@ -9,59 +10,47 @@ from torch.nn.functional import softplus
 from unibound.distributions import pairwise_log_prob
 from unibound.energy import EnergyPrior
 from unibound.generation import Generation
+from unibound.support import is_discrete
 
 CSL_STATES, CSL_STEPS, CSL_CASES = 20_000, 10, 2000
 """States of the sampling-based likelihood, Gibbs steps between those of one chain, and data it is taken of."""
+MET = 2000
+"""Data whose mass is held against log Z."""
 
 
 def log_base_rate(train: Tensor, test: Tensor) -> Tensor | None:
-    """log-probability [N] of test bits under independent bits with the rates of `train`; None unless all are bits."""
+    """log-probability [N] of test bits under independent bits with the rates of `train`; None unless all are bits.
+
+    Where the two are the same data each datum is judged by the rates of the others: rates that have seen it would be
+    better than any model for as few data as there are.
+    """
     if not torch.equal(train * train, train) or not torch.equal(test * test, test):
         return None
-    rate = (train.flatten(1).double().sum(0) + 1) / (len(train) + 2)  # [D]
-    logit = rate.logit()
-    return test.flatten(1).double() @ logit - softplus(logit).sum()
-
-
-def misread(prior: EnergyPrior, x: Tensor, image: tuple[int, ...]) -> str | None:
-    """Say what was done to the pixels, if undoing it makes the data clearly likelier; None otherwise.
-
-    A difference of free energies is one of log-likelihoods, so log Z is not needed. Nothing that was trained
-    on images prefers them transposed, or with ink and paper exchanged.
-
-    Args:
-        prior: a model of the data, over bits.
-        x: data [N, *Z].
-        image: shape of an image, of which a latent is the row-major list.
-    """
-    log_p = free_energies(prior, x).neg()
-    undone = {"inverted": 1 - x}
-    if len(image) == 2 and min(image) > 1:
-        undone["transposed"] = x.reshape(len(x), *reversed(image)).mT.reshape(x.shape)
-        if image[0] == image[1]:
-            undone["transposed and inverted"] = 1 - undone["transposed"]
-    gains = {name: free_energies(prior, other).neg() - log_p for name, other in undone.items()}  # each [N]
-    name, gain = max(gains.items(), key=lambda item: item[1].mean().item())
-    stderr = gain.std().item() / math.sqrt(len(gain)) if len(gain) > 1 else 0.0
-    if gain.mean().item() <= max(1.0, 5 * stderr):
-        return None
-    return (
-        f"{name} pixels: with that undone, the mean log-likelihood of the data is {gain.mean().item():.1f} nats "
-        "higher, whatever log Z"
-    )
-
-
-def image_shape(x: Tensor) -> tuple[int, ...]:
-    """The shape of one image of x [N, *X]: as it is, or square if it is flat and could be."""
-    shape = tuple(x.shape[1:])
-    side = math.isqrt(shape[0]) if len(shape) == 1 else 0
-    return (side, side) if side > 1 and side * side == shape[0] else shape
+    test, train = (x.flatten(1).double() for x in (test, train))
+    ones, count = train.sum(0).expand_as(test), torch.tensor(len(train), dtype=torch.float64)  # [N, D]
+    if torch.equal(train, test):
+        ones, count = ones - test, count - 1
+    logit = ((ones + 1) / (count + 2)).logit()
+    return (test * logit - softplus(logit)).sum(1)
 
 
 @torch.no_grad()
 def free_energies(prior: EnergyPrior, tau: Tensor) -> Tensor:
     """F(tau) of tau [N, *Z]: [N] nats, float64, a thousand at a time."""
     return torch.cat([prior.free_energy(part.to(prior.chains)).double() for part in tau.split(1000)])
+
+
+@torch.no_grad()
+def log_mass_met(prior: EnergyPrior, *states: Tensor) -> float | None:
+    """log of the sum of exp(-F) over the distinct states among these, each [N, *Z]: at most log Z, and no estimate.
+
+    None where the model is over reals, and a state has no mass.
+    """
+    if not is_discrete(prior.support):
+        return None
+    distinct = torch.cat([each.to(prior.chains).flatten(1) for each in states]).unique(dim=0)
+    wide = copy.deepcopy(prior).double()
+    return (-free_energies(wide, distinct.view(-1, *prior.state_shape))).logsumexp(0).item()
 
 
 @torch.no_grad()

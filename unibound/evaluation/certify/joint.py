@@ -10,29 +10,20 @@ import attrs
 import torch
 from torch import Tensor
 
-from unibound.claim import NORMAL_95, Interval, Side
+from unibound.claim import Side
 from unibound.data.splits import spread
 from unibound.distributions import PointMass
 from unibound.errors import UsageError
 from unibound.evaluation.certify import checks
-from unibound.evaluation.certify.evidence import (
-    Evidence,
-    assumptions,
-    below_base_rate,
-    contradictions,
-    csl_note,
-    fit_base,
-    log_z_evidence,
-    objections,
-    schedule_of,
-    witnesses,
-)
+from unibound.evaluation.certify.bases import Plan
+from unibound.evaluation.certify.evidence import Evidence, assumptions, certify_log_z, csl_note
+from unibound.evaluation.certify.likelihood import conclude, gains
 from unibound.evaluation.certify.prior import Base, Certificate, certify, refused, require_sane
-from unibound.evaluation.conclusion import MAX_GAP, Evaluation
 from unibound.evaluation.evaluate import draw_codes, evaluate
+from unibound.evaluation.reach import Posterior, require_known
 from unibound.joint import JointBound
 from unibound.partition import annealing
-from unibound.partition.log_z import TOLERANCE, LogZ, PartitionEstimator, Sandwich, ScaledPrior, require_energy_prior
+from unibound.partition.log_z import TOLERANCE, LogZ, PartitionEstimator, ScaledPrior, require_energy_prior
 
 
 @torch.no_grad()
@@ -50,25 +41,29 @@ def certify_joint(
     raise_cases: int = 100,
     raise_chains: int = 1,
     partitions: Mapping[str, PartitionEstimator] = MappingProxyType({}),
+    posterior: Posterior | str = "ais",
     seed: int = 0,
     on_progress: Callable[[int], object] = lambda done: None,
 ) -> Certificate:
     """Certify or refuse the log-likelihood of test data [N, *X] under a trained model.
 
-    Where the latent is the datum this is `certify` of the prior. Elsewhere the K-particle bound errs low by
-    what shrinks as 1 / K, and the upper end of the likelihood adds twice what the bound gained when its
-    particles were doubled; it is left open where that is still much.
+    Where the latent is the datum this is `certify` of the prior. Elsewhere the K-particle bound errs low, which is the
+    lower end of the likelihood. Its upper end is claimed where bounds that begin elsewhere than at q, of some of the
+    data, agree on how far that lies below log p, where they bracket log p of the model's own data closely, and where
+    no other lower bound (CSL, RAISE) lies above it; it is left open, with the reason, where they do not.
 
     Args:
         joint: q and p; neither they nor the mode they are in are changed.
         test: data to certify.
         train: data whose codes the base distribution is fitted to, and Gibbs runs begin at [N', *X].
         num_particles: particles K per datum.
+        posterior: how the posterior is looked for beyond q's draws: by `ais`, or `draws`, or `none`.
 
     See `certify` for the others.
     """
     start = time.perf_counter()
     require_sane(tolerance, num_steps, raise_cases, raise_chains)
+    look = require_known(posterior)
     joint.check(test)
     unnormalized = joint.p.unnormalized
     if unnormalized is not None and isinstance(joint.q(test[:1]), PointMass):
@@ -83,72 +78,43 @@ def certify_joint(
         torch.manual_seed(seed)
         log_base = checks.log_base_rate(train, test)
         evidence: tuple[Evidence, ...] = ()
+        said: tuple[str, ...] = ()
+        rivals: dict[str, Tensor] = {}
         if log_base is not None:
-            value = log_base.mean().item()
-            evidence = (Evidence("base rates", value, None, "log p of independent pixels", Side.EQUAL, True),)
+            mean = log_base.mean().item()
+            evidence = (Evidence("base rates", mean, None, "log p of independent pixels", Side.EQUAL, True),)
         if unnormalized is None:
             if partitions:
                 raise UsageError(f"the prior is normalized and has no log Z; leave {', '.join(partitions)} out")
-            result = evaluate(joint, test, num_particles=num_particles)
-            certificate = _conclude(result, LogZ(0.0), evidence, ("log Z is 0: the prior is normalized",))
+            result = evaluate(joint, test, num_particles=num_particles, posterior=look)
+            log_z, reasons = LogZ(0.0), ("log Z is 0: the prior is normalized",)
         else:
             codes = draw_codes(joint, train)
             prior = copy.deepcopy(require_energy_prior("certify", unnormalized)).eval()
-            fit_base(prior, codes, base)
-            path = schedule_of(temperatures, prior)
-            heard = witnesses(prior, partitions)
-            both, end = annealing.sandwich(prior, path, num_chains, num_steps, codes, on_progress)
-            both = attrs.evolve(both, tolerance=tolerance)
-            evidence = (*log_z_evidence(both), *heard, *evidence)
-            if reasons := objections(prior, both, path, num_chains, base) or contradictions(heard, both):
-                return attrs.evolve(refused(reasons, both, evidence), num_data=len(test))
+            plan = Plan(base, temperatures, num_chains, num_steps, tolerance)
+            found = certify_log_z(prior, codes, plan, partitions, on_progress)
+            both, evidence, said = found.both, (*found.evidence, *evidence), found.warnings
+            if found.reasons:
+                return attrs.evolve(refused(found.reasons, both, evidence), num_data=len(test))
             middle = ScaledPrior(prior, attrs.evolve(both.upper, value=both.middle))
-            result = evaluate(joint, test, num_particles=num_particles, normalized=middle)
-            if len(cases := spread(test, raise_cases)) and raise_cases:
-                raised = annealing.RaisedPrior(prior, path, raise_chains, 1)
-                bound = evaluate(joint, cases, num_particles=num_particles, normalized=raised)
+            result = evaluate(joint, test, num_particles=num_particles, normalized=middle, posterior=look)
+            number = torch.arange(len(test), device=test.device)
+            if raise_cases:
+                cases = spread(test, raise_cases)
+                raised = annealing.RaisedPrior(prior, found.look.best.path, raise_chains, 1)
+                bound = evaluate(joint, cases, num_particles=num_particles, normalized=raised, posterior="none")
                 note = f"{len(cases)} data, one latent each by its weight"
                 evidence += (Evidence("RAISE", -bound.nll, bound.nll_stderr, "log p_ann", Side.LOWER, True, note),)
-            log_csl = checks.conservative(prior, end, spread(test, checks.CSL_CASES), joint.p)
+                assert bound.bounds is not None
+                rivals["RAISE"] = gains(result, bound.bounds, spread(number, raise_cases))
+            log_csl = checks.conservative(prior, found.look.draws, spread(test, checks.CSL_CASES), joint.p)
             if log_csl is not None:
                 csl, stderr = log_csl.mean().item(), log_csl.std().item() / math.sqrt(len(log_csl))
                 note = csl_note(len(log_csl))
                 evidence += (Evidence("CSL", csl, stderr, "log p of the chain", Side.LOWER, False, note),)
-            certificate = _conclude(result, both, evidence, assumptions(both))
-    if (reason := below_base_rate(-result.nll, log_base, tolerance)) is not None:
-        certificate = attrs.evolve(
-            certificate, verdict="refused", reasons=(reason,), test_ll=None, test_ll_interval=None, test_ll_stderr=None
-        )
+                rivals["CSL"] = gains(result, log_csl, spread(number, checks.CSL_CASES))
+            log_z, reasons = both, assumptions(both)
+        mean_base = None if log_base is None else log_base.mean().item()
+        certificate = conclude(result, log_z, evidence, reasons, rivals, mean_base)
+        certificate = attrs.evolve(certificate, warnings=(*said, *certificate.warnings))
     return attrs.evolve(certificate, num_data=len(test), seconds=time.perf_counter() - start)
-
-
-def _conclude(
-    result: Evaluation, log_z: LogZ | Sandwich, evidence: tuple[Evidence, ...], reasons: tuple[str, ...]
-) -> Certificate:
-    assert result.bounds is not None
-    ll, count, value = -result.nll, len(result.bounds), log_z.middle if isinstance(log_z, Sandwich) else log_z.value
-    low, high = log_z.interval.low or 0.0, log_z.interval.high or 0.0
-    gap = 0.0 if result.gap is None else max(result.gap, 0.0)
-    # Mean relative variance of a bound is about twice what it lacks, which is about what it gained by doubling.
-    noise = NORMAL_95 * math.sqrt(2 * gap / count)
-    top = None
-    if result.gap is not None and result.gap <= MAX_GAP:
-        top = ll + 2 * gap + math.hypot(noise, value - low)
-        top = min(top, 0.0) if result.mass else top
-        reasons = (*reasons, "the upper end takes it that q's draws reach every mode of the posterior")
-        if gap > 1e-9:
-            reasons = (*reasons, "and that the particles' weights have a variance")
-    else:
-        reasons = (*reasons, "no upper end: the bound still rises as particles double; use more --num-particles")
-    note = f"{result.num_particles} particles per datum; {gap:.3f} nats gained by doubling them"
-    bound = Evidence("particles", ll, result.nll_stderr, "log p", Side.LOWER, log_z.side is Side.EQUAL, note)
-    return Certificate(
-        "certified",
-        reasons,
-        log_z=value,
-        log_z_interval=log_z.interval,
-        test_ll=ll,
-        test_ll_interval=Interval(ll - math.hypot(noise, high - value), top),
-        test_ll_stderr=result.nll_stderr,
-        evidence=(*evidence, bound),
-    )

@@ -1,54 +1,136 @@
-"""Anybody's RBM, and the data to judge it by, from numpy files."""
+"""Anybody's RBM, and the data to judge it by, from numpy files.
+
+A file may be read in more than one way: a square W goes both ways round, and weights of spins look like those of bits.
+What it says is taken as it stands; the other readings are handed over too, so that data can speak against it.
+"""
 
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import torch
 from torch import Tensor
 
+from unibound import support
 from unibound.data.files import read_arrays, read_splits
 from unibound.energy import EnergyPrior
 from unibound.errors import UsageError
 from unibound.settings.defaults import rbm
 
 WEIGHTS = ("W", "vbias", "hbias")
+ROUNDING = 0.01
+"""Nats that rounding may cost."""
 _CURE = "write it with np.savez(file, W=..., vbias=..., hbias=...), W as [visible, hidden]"
 
 
-def read_rbm(path: Path) -> EnergyPrior:
-    """Read W [V, H], vbias [V] and hbias [H] as an RBM.
+@attrs.frozen(eq=False)
+class Weights:
+    """W [V, H], vbias [V] and hbias [H] of an RBM over bits, float64.
+
+    An energy of E(v, h) = -v'Wh - vbias'v - hbias'h.
+    """
+
+    weight: Tensor
+    visible_bias: Tensor
+    hidden_bias: Tensor
+
+    @property
+    def transposed(self) -> "Weights":
+        """Those of a square W that was saved as [hidden, visible]."""
+        return attrs.evolve(self, weight=self.weight.mT.contiguous())
+
+    @property
+    def exchanged(self) -> "Weights":
+        """Those of a square W whose biases were saved under each other's names."""
+        return attrs.evolve(self, visible_bias=self.hidden_bias, hidden_bias=self.visible_bias)
+
+    @property
+    def of_bits(self) -> "Weights":
+        """These, if they are over spins, as those of an RBM over bits (1 + spin) / 2 of the same probabilities.
+
+        4 W, 2 (vbias - W 1), 2 (hbias - W'1), and a log Z that is less by sum W - sum vbias - sum hbias.
+        """
+        weight, visible, hidden = self.weight, self.visible_bias, self.hidden_bias
+        return Weights(4 * weight, 2 * (visible - weight.sum(1)), 2 * (hidden - weight.sum(0)))
+
+    @property
+    def magnitude(self) -> float:
+        """About how large the sums in a free energy get."""
+        biases = self.visible_bias.abs().sum() + self.hidden_bias.abs().sum()
+        return (biases + self.weight.norm() * sum(self.weight.shape) ** 0.5).item()
+
+    @property
+    def prior(self) -> EnergyPrior:
+        """The RBM, in float64 where float32 would cost more than a hundredth of a nat."""
+        wide = torch.finfo(torch.float32).eps * self.magnitude > ROUNDING
+        kind: Any = rbm()
+        return kind.from_weights(*attrs.astuple(self), dtype=torch.float64 if wide else torch.float32)
+
+
+def read_rbm(path: Path) -> tuple[EnergyPrior, dict[str, EnergyPrior]]:
+    """Read an RBM over bits, and what else the file may mean, by what would have been done to the weights.
 
     Raises:
-        UsageError: an array that is missing, of the wrong shape, or not finite.
+        UsageError: an array that is missing, unknown, of the wrong shape or kind, not finite, or too large to compute.
     """
     arrays = read_arrays(path, _CURE)
     for name in WEIGHTS:
         if name not in arrays:
             raise UsageError(f"{path}: no array {name!r} among {', '.join(arrays) or 'none'}; {_CURE}")
-    weight, visible, hidden = (np.squeeze(arrays[name]) if name != "W" else arrays[name] for name in WEIGHTS)
-    if weight.ndim != 2 or visible.shape != weight.shape[:1] or hidden.shape != weight.shape[1:]:
-        cure = "transpose W" if weight.shape == (hidden.size, visible.size) else _CURE
-        shapes = f"W {list(weight.shape)}, vbias {list(visible.shape)} and hbias {list(hidden.shape)}"
+    if more := ", ".join(sorted(arrays.keys() - set(WEIGHTS))):
+        raise UsageError(
+            f"{path}: holds {more} besides W, vbias and hbias, and an RBM over bits has no place for it; work offsets "
+            "and scales into the weights, and leave out what does not matter"
+        )
+    weights = Weights(*_tensors(path, arrays))
+    others = {"weights of spins": weights.of_bits}
+    if weights.weight.shape[0] == weights.weight.shape[1]:
+        others |= {
+            "a transposed W": weights.transposed,
+            "exchanged biases": weights.exchanged,
+            "a transposed W and exchanged biases": weights.transposed.exchanged,
+        }
+    return weights.prior, {name: other.prior for name, other in others.items()}
+
+
+def _tensors(path: Path, arrays: dict[str, np.ndarray]) -> list[Tensor]:
+    for name in WEIGHTS:
+        if arrays[name].dtype.kind not in "iuf":
+            raise UsageError(f"{path}: {name} holds {arrays[name].dtype}, not real numbers; {_CURE}")
+    weight, biases = arrays["W"], [arrays[name] for name in WEIGHTS[1:]]
+    shapes = f"W {list(weight.shape)}, vbias {list(biases[0].shape)} and hbias {list(biases[1].shape)}"
+    sizes = tuple(bias.size for bias in biases)
+    lists = all(bias.size == max(bias.shape, default=1) for bias in biases)  # rows and columns are lists, too
+    if weight.ndim != 2 or 0 in sizes or not lists or weight.shape != sizes:
+        cure = "transpose W" if weight.ndim == 2 and weight.shape == sizes[::-1] else _CURE
         raise UsageError(f"{path}: {shapes} do not fit; {cure}")
-    tensors = [torch.from_numpy(array.astype(np.float64)) for array in (weight, visible, hidden)]
+    tensors = [torch.from_numpy(array.astype(np.float64)) for array in (weight, *(bias.reshape(-1) for bias in biases))]
     for name, tensor in zip(WEIGHTS, tensors, strict=True):
-        if not tensor.float().isfinite().all():
+        if not tensor.isfinite().all():
             raise UsageError(f"{path}: {name} holds values that overflowed or are not numbers")
-    prior: Any = rbm()
-    return prior.from_weights(*tensors)
+    if torch.finfo(torch.float64).eps * Weights(*tensors).magnitude > ROUNDING:
+        largest = max(WEIGHTS, key=lambda name: float(np.abs(arrays[name]).max()))
+        raise UsageError(f"{path}: {largest} holds values too large to be computed with; was the model diverging?")
+    return tensors
 
 
 def read_data(path: Path) -> tuple[Tensor, Tensor | None]:
     """Read `test` [N, *X], and `train` where there is one, as float32.
 
     Raises:
-        UsageError: no test data, or data that are no numbers.
+        UsageError: no test data, or data that are no numbers, or no bits.
     """
     cure = "write it with np.savez(file, test=...), optionally train=..., bits as [N, pixels...]"
     splits, _ = read_splits(path, cure, ("test",))
-    found = {name: torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32)) for name, x in splits.items()}
+    found = {name: x[:] for name, x in splits.items()}
     for name, x in found.items():
         if not len(x):
             raise UsageError(f"{path}: {name} is empty; {cure}")
+        if bool((x < 0).any()) and bool(support.spin.check(x).all()):
+            raise UsageError(
+                f"{path}: {name} holds spins, -1 and 1, but the RBM is over bits. Was it trained on spins, convert the "
+                "weights, to 4 W, 2 (vbias - W 1) and 2 (hbias - W' 1) by the old W, and the data, to (1 + x) / 2; "
+                "likelihoods stay as they are. Was it trained on bits, convert the data alone"
+            )
     return found["test"], found.get("train")

@@ -20,7 +20,10 @@ WORLDS: dict[str, Callable[[], World]] = {
     "bits with an energy": lambda: World.of_bits(6, Table((2,))),
     "layers with an energy on top": lambda: World.of_layers(4),
     "reals": lambda: World.of_reals(6),
+    "layers with tied weights": lambda: World.of_tied_layers(4),
 }
+LAST = {"reals": "quadrature", "layers with tied weights": "of no interest to others"}
+"""Worlds for those alone that can work in none before them, and why."""
 
 
 @attrs.frozen(eq=False)
@@ -44,8 +47,8 @@ class Candidate:
         estimator = resized(given, 2) or given
         accepted, refusals, surprises = {}, [], []
         for name, make in WORLDS.items():
-            if name == "reals" and accepted:
-                break  # quadrature is for those that can do no other
+            if name in LAST and accepted:
+                break
             world = make()
             try:
                 estimator.check(world.joint, world.xs)

@@ -1,5 +1,6 @@
 """The exam of a model: the two networks fit together, and every weight in them is alive."""
 
+import contextlib
 from collections.abc import Callable
 
 import attrs
@@ -8,7 +9,8 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from unibound.distributions import Bits, draw
+from unibound.distributions import Bits
+from unibound.draws import draw
 from unibound.errors import UsageError
 from unibound.generation import ROLES
 from unibound.joint import JointBound
@@ -73,13 +75,14 @@ class Subject:
 
 
 def build(model: Model) -> JointBound:
-    """Build a model of bits with latent bits, or latent reals if it refuses bits; in float64."""
+    """Build a model of bits with latent bits, or latent reals if it refuses bits, or of reals; in float64."""
     shape, mean = model.prior_shape(X_SHAPE), torch.linspace(0.05, 0.95, 64).view(X_SHAPE)
-    try:
-        joint = model.build(scatter(Rates(shape), 1), LogitBits(), LogitBits(), mean)
-    except UsageError:
-        joint = model.build(scatter(Bell(shape), 1), LogitBits(), Normals(), mean)
-    return joint.double()
+    parts = [(Rates, LogitBits(), LogitBits()), (Bell, LogitBits(), Normals()), (Bell, Normals(), Normals())]
+    for prior, likelihood, posterior in parts[:-1]:
+        with contextlib.suppress(UsageError):
+            return model.build(scatter(prior(shape), 1), likelihood, posterior, mean).double()
+    prior, likelihood, posterior = parts[-1]
+    return model.build(scatter(prior(shape), 1), likelihood, posterior, mean).double()
 
 
 def shapes_and_dtypes(subject: Subject) -> str:
@@ -90,7 +93,7 @@ def shapes_and_dtypes(subject: Subject) -> str:
         shapes = f"batch {list(posterior.batch_shape)} and event {list(posterior.event_shape)}"
         demand(posterior.batch_shape == (5,), f"q of 5 data has {shapes}, not [5] and the shape of tau")
         demand(joint.q(torch.stack([x, x])).batch_shape == (2, 5), "q of data [2, 5, *X] has no batch shape [2, 5]")
-        particles = joint.particles(x, 3)
+        particles = joint.particles(x, 3, whole=False)
         for name, value in {"log_q": particles.log_q, "log_p": particles.log_p}.items():
             demand(value.shape == (3, 5), f"{name} of 3 particles of 5 data has shape {list(value.shape)}")
             demand(value.dtype == dtype, f"{name} is {value.dtype} for a model in {dtype}")
@@ -125,7 +128,7 @@ def every_weight_is_alive(subject: Subject) -> str:
     demand(len(set(map(id, listed))) == len(listed), "a parameter is in two groups; estimators rely on disjoint ones")
     missing = {id(parameter) for parameter in joint.parameters()} - set(map(id, listed))
     demand(not missing, f"{len(missing)} parameters are in no group of parts()")
-    particles = joint.particles(subject.x, 4)
+    particles = joint.particles(subject.x, 4, whole=False)
     (particles.log_q.sum() + particles.log_p.sum()).backward()
     dead = [name for name, p in joint.named_parameters() if p.grad is None or not p.grad.any()]
     demand(not dead, f"no gradient reaches {', '.join(dead)}")

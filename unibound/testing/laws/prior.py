@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from unibound.energy import EnergyPrior
+from unibound.networks import Inference
 from unibound.prior import Prior
 from unibound.support import boolean, describe, real, same, values
 from unibound.testing.listing import all_bits, all_states, gradients, number, parameter_groups, scatter
@@ -40,6 +41,7 @@ class Subject:
     @classmethod
     def of(cls, plugin: Callable[[tuple[int, ...]], Prior]) -> "Subject":
         """Prepare a class of priors, or what makes one of an event shape."""
+        plugin = _small(plugin)
         over = plugin((1,)).support
         demand(
             over is None or same(over, real) or values(over) is not None,
@@ -51,8 +53,9 @@ class Subject:
             taus, log_measure = _grid(801 if isinstance(prior, EnergyPrior) else 20_001)
             return cls(prior, make, taus, log_measure, False)
         make = functools.partial(_make, plugin, BitInference)
-        taus = all_states(over or boolean, (3,))
-        return cls(make((3,), 1), make, taus, torch.zeros(len(taus)).double(), True)
+        prior = make((3,), 1)
+        taus = all_states(over or boolean, tuple(prior.state_shape))
+        return cls(prior, make, taus, torch.zeros(len(taus)).double(), True)
 
     @property
     def tolerance(self) -> float:
@@ -103,6 +106,12 @@ class Subject:
         return statistic, limit, f"Kolmogorov-Smirnov {statistic:.2f} of {len(tau)} draws, limit {limit}"
 
 
+def _small(plugin: Callable[[tuple[int, ...]], Prior]) -> Callable[[tuple[int, ...]], Prior]:
+    """With so few latents of its own that its states can be listed."""
+    named = plugin.func if isinstance(plugin, functools.partial) else plugin
+    return functools.partial(plugin, **getattr(named, "small", {}))
+
+
 def _grid(count: int) -> tuple[Tensor, Tensor]:
     """Reals [S, 1] and log of what each counts for [S]: fine near zero, and wide enough for heavy tails."""
     # Even steps of the inverse hyperbolic sine.
@@ -118,7 +127,9 @@ def _make(
     dtype: torch.dtype = torch.float64,
 ) -> Prior:
     prior = scatter(plugin(shape), seed, scale=0.5).to(dtype)
-    q = scatter(inference(3, shape), seed=5)
+    q: Inference = scatter(inference(3, shape), seed=5)
+    if prior.inner is not None:
+        q = q.extended(prior.inner, prior.state_shape.numel() - prior.event_shape.numel())
     prior.bind(q.to(dtype), all_bits((3,)).to(dtype))
     if isinstance(prior, EnergyPrior):
         prior.fit_base(prior.base_sample(9))
@@ -131,6 +142,7 @@ def shapes_and_dtypes(subject: Subject) -> str:
     for shape in (tuple(subject.prior.event_shape), (2, 1)):
         for dtype in (torch.float32, torch.float64):
             prior = subject.make(shape, 2, dtype)
+            shape = tuple(prior.state_shape)  # of what it is over
             for name, tau in {"sample": prior.sample(4), "persistent": prior.persistent(4)}.items():
                 demand(tau.shape == (4, *shape), f"{name}(4) has shape {list(tau.shape)} for events {list(shape)}")
                 demand(tau.dtype == dtype, f"{name} is {tau.dtype} for parameters in {dtype}")

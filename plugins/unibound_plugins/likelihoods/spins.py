@@ -1,0 +1,23 @@
+"""Independent spins."""
+
+import attrs
+from torch import Tensor
+from torch.distributions import Distribution
+
+from unibound import Likelihood, discrete, hookimpl
+from unibound.support import spin
+
+
+@attrs.frozen
+class Spins(Likelihood):
+    """Every element is -1 or 1, and the network's output log p(1) / p(-1)."""
+
+    support = spin
+
+    def __call__(self, outputs: Tensor, event_shape: tuple[int, ...]) -> Distribution:
+        return discrete.Spins(outputs, len(event_shape))
+
+
+@hookimpl
+def register_likelihoods(register):
+    register("spins", Spins)

@@ -1,0 +1,225 @@
+"""Models `diffusion` and `vdm`: whole or in terms they bound the same, and what is refused."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from running import called, refused
+from torch import Tensor, nn
+from torch.distributions import Normal
+from unibound_plugins.estimators.iwae import IWAE
+from unibound_plugins.estimators.vimco import VIMCO
+from unibound_plugins.likelihoods.bernoulli import Bernoulli as BernoulliLikelihood
+from unibound_plugins.likelihoods.gaussian import Gaussian as GaussianLikelihood
+from unibound_plugins.models.diffusion import Diffusion
+from unibound_plugins.models.vdm import VDM
+from unibound_plugins.priors.bernoulli import Bernoulli
+from unibound_plugins.priors.gaussian import Gaussian
+
+from unibound import Estimator, JointBound, UsageError
+from unibound.distributions import Bits
+from unibound.evaluation.evaluate import evaluate
+from unibound.runs.pictures import samples
+from unibound.runs.train import Training
+from unibound.settings import sources
+from unibound.testing.listing import all_bits, scatter
+from unibound.trajectory import Binomial, Normals, StepGeneration, sure
+
+STEPS, SIZE = 3, 2
+
+
+def bits(terms: bool) -> JointBound:
+    """Two bits and three steps, with the same parameters whole and in terms."""
+    torch.manual_seed(0)
+    model = Diffusion(steps=STEPS, terms=terms, hidden=(4,))
+    mean = torch.full((SIZE,), 0.4)
+    joint = model.build(Bernoulli((SIZE,)), BernoulliLikelihood(), BernoulliLikelihood(), mean)
+    return scatter(joint, 1, scale=0.7)
+
+
+def every_term() -> Tensor:
+    """Every step, x_t and x_T [S, 1, 1 + 2 D]."""
+    t, here, last = torch.cartesian_prod(torch.arange(1, STEPS + 1), *[torch.arange(2**SIZE)] * 2).T
+    listed = all_bits((SIZE,))
+    return torch.cat([t.unsqueeze(1).double(), listed[here], listed[last]], 1).unsqueeze(1)
+
+
+def expected_terms(joint: JointBound, p: StepGeneration, xs: Tensor) -> Tensor:
+    """E of one term for every datum [N], nats, by listing."""
+    tau, noise = every_term(), joint.p.noise
+    t, end = tau[..., 0].long(), torch.full((1, 1), STEPS)
+    log_q = noise.at(xs, t).log_prob(tau[..., 1 : 1 + SIZE]) + noise.at(xs, end).log_prob(tau[..., 1 + SIZE :])
+    return (log_q.exp() / STEPS * p.log_joint(xs, tau.expand(-1, len(xs), -1))).sum(0)
+
+
+def whole_bound(xs: Tensor) -> Tensor:
+    taus = all_bits((SIZE * STEPS,))
+    found = [bits(terms=False).divergence(x.unsqueeze(0), torch.zeros(1), taus) for x in xs]
+    return torch.tensor([-one.bound for one in found]).double()
+
+
+def test_terms_have_the_mean_of_the_whole() -> None:
+    joint, xs = bits(terms=True), all_bits((SIZE,))
+    assert joint.p.reverse.state_dict().keys() == bits(terms=False).p.generators[0].owned.state_dict().keys()
+    torch.testing.assert_close(expected_terms(joint, joint.p, xs), whole_bound(xs))
+
+
+class MissingWeight(StepGeneration):
+    """Terms that stand for one step instead of all of them."""
+
+    def log_joint(self, x: Tensor, tau: Tensor) -> Tensor:
+        size = self.shape.numel()
+        term = self.term(x, tau[..., 1 : 1 + size], tau[..., 0].long())
+        return super().log_joint(x, tau) + (len(self.noise) - 1) * term
+
+
+class DivergenceAtOne(StepGeneration):
+    """A first step that is scored as the others are: by a divergence from what is no distribution of x_0."""
+
+    def term(self, x: Tensor, noisy: Tensor, t: Tensor) -> Tensor:
+        later = t.clamp(min=2)
+        q = self.noise.back(noisy, x, later)
+        return self.noise.divergence(q, self.reverse.later(noisy, later, self.reverse.first(noisy, t)))
+
+
+@pytest.mark.parametrize("mutant", [MissingWeight, DivergenceAtOne])
+def test_wrong_terms_have_another(mutant: type[StepGeneration]) -> None:
+    joint, xs = bits(terms=True), all_bits((SIZE,))
+    wrong = mutant(joint.p.prior, joint.p.reverse, joint.p.noise, (SIZE,))
+    assert (expected_terms(joint, wrong, xs) - whole_bound(xs)).abs().min() > 0.01
+
+
+@pytest.mark.parametrize("kind", [Binomial, Normals])
+def test_steps_compose_and_can_be_undone(kind: type) -> None:
+    """q(x_t | x_{t-1}) q(x_{t-1} | x_0) = q(x_{t-1} | x_t, x_0) q(x_t | x_0)."""
+    noise, x = kind(torch.tensor([0.1, 0.3, 0.6]).double()), torch.tensor([[1.0, 0.0]]).double()
+    before, after = torch.tensor([[0.0, 1.0]]).double(), torch.tensor([[1.0, 1.0]]).double()
+    for step in (2, 3):
+        t = torch.tensor([step])
+        forth = noise.step(before, t).log_prob(after) + noise.at(x, t - 1).log_prob(before)
+        back = noise.back(after, x, t).log_prob(before) + noise.at(x, t).log_prob(after)
+        torch.testing.assert_close(forth, back)
+
+
+def test_a_guess_is_the_mean_over_what_it_was() -> None:
+    noise, noisy = Binomial(torch.tensor([0.2, 0.4]).double()), all_bits((1,))
+    logits, t = torch.tensor([[0.7], [-1.1]]).double(), torch.tensor([2, 2])
+    chance = logits.sigmoid()
+    ones = [noise.back(noisy, torch.full((2, 1), value).double(), t).mean for value in (0.0, 1.0)]
+    torch.testing.assert_close(noise.guess(noisy, Bits(logits), t).mean, (1 - chance) * ones[0] + chance * ones[1])
+    assert sure(torch.tensor(0.5)) == pytest.approx(math.log(3))
+
+
+def test_a_normal_diffusion_that_knows_its_data_is_tight() -> None:
+    """Data N(0, 1) stay so at every step: with the best guess the bound lacks only what T steps cost."""
+
+    class Known(nn.Module):
+        def forward(self, z: Tensor, t: Tensor) -> Tensor:
+            return model.p.schedule.scales(t)[0] * z
+
+    model = (
+        VDM(first=-9.0, last=9.0)
+        .build(Gaussian((1,)), GaussianLikelihood(), GaussianLikelihood(), torch.zeros(1))
+        .double()
+    )
+    model.p.denoiser = Known()
+    torch.manual_seed(0)
+    x = torch.randn(500, 1).double()
+    found = evaluate(model, x, num_particles=300)
+    exact = -Normal(0.0, 1.0).log_prob(x.float()).mean().item()
+    assert found.side == "upper"
+    assert abs(found.nll - exact) < 0.05
+    drawn = model.p.dream(2000)[0]
+    assert drawn.std().item() == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("estimator", [IWAE(num_particles=2), VIMCO(num_particles=2)], ids=["iwae", "vimco"])
+def test_terms_are_refused_where_they_are_not_averaged(estimator: Estimator) -> None:
+    with pytest.raises(UsageError, match="one term of tau at a time"):
+        estimator(bits(terms=True), all_bits((SIZE,)))
+
+
+def test_an_evaluation_of_terms_is_their_mean_and_claims_no_lower_end() -> None:
+    torch.manual_seed(0)
+    joint, xs = bits(terms=True), all_bits((SIZE,)).repeat(100, 1)
+    found = evaluate(joint, xs, num_particles=200)
+    assert found.nll == pytest.approx(-whole_bound(all_bits((SIZE,))).mean().item(), abs=0.05)
+    assert (found.side, found.gap, found.terms) == ("upper", None, True)
+    assert found.interval.low is None
+    assert "a mean of terms" in found.conclusion
+    more = evaluate(joint, xs, num_particles=2000)
+    assert abs(more.nll - found.nll) < 0.05  # and no tighter
+
+
+@pytest.mark.parametrize("model", ["diffusion", "terms", "vdm"])
+def test_it_learns(model: str) -> None:
+    torch.manual_seed(1)
+    x = (torch.randint(2, (60, 1)) * torch.ones(60, 4)).float()
+    values: dict[str, Any] = {"estimator": {"name": "sgvb", "num_particles": 4}, "epochs": 25}
+    values["optimizer"] = {"learning_rate": 0.02}
+    if model == "vdm":
+        x = x + 0.1 * torch.randn(60, 4)
+        recipe, prior, reads = VDM(hidden=(16,), first=-4.0), Gaussian((4,)), GaussianLikelihood()
+    else:
+        recipe = Diffusion(steps=5, terms=model == "terms", hidden=(16,))
+        prior, reads = Bernoulli((4,)), BernoulliLikelihood()
+    joint = recipe.build(prior, reads, reads, x.mean(0))
+    if model == "diffusion":
+        values["estimator"] = {"name": "rws", "num_particles": 4}
+    before = evaluate(joint, x, num_particles=50).nll
+    list(Training(joint, sources.resolve([sources.Layer(values)]).stages, x, batch_size=20).epochs())
+    assert evaluate(joint, x, num_particles=50).nll < before - 0.5
+    assert samples(joint, 4).shape[-1] == 4
+
+
+def data(folder: Path) -> Path:
+    x = (np.random.default_rng(0).random((30, 4)) < 0.4).astype(np.float32)
+    np.savez(folder / "data.npz", train=x[:20], valid=x[20:25], test=x[25:])
+    return folder / "data.npz"
+
+
+BITS = ["--model", "diffusion", "--prior", "bernoulli"]
+REALS = ["--model", "vdm", "--prior", "gaussian", "--likelihood", "gaussian"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "culprit"),
+    [
+        ([*BITS, "--model.steps", "2", "--model.betas", "0.1,0.2"], "does not end in noise, but with 72% of x left"),
+        ([*BITS, "--model.steps", "2", "--model.betas", "0.9,1.5"], "each beta must lie in (0, 1), but one is 1.5"),
+        ([*BITS, "--model.steps", "2", "--model.betas", "0.9,0"], "each beta must lie in (0, 1), but one is 0"),
+        ([*BITS, "--model.steps", "3", "--model.betas", "0.9,0.9"], "3 steps need as many betas, not 2"),
+        ([*BITS[:2], "--prior", "gaussian"], "the prior is over reals"),
+        ([*BITS, "--model.terms", "--estimator", "vimco"], "one term of tau at a time"),
+        ([*REALS, "--model.last", "1"], "does not end in noise"),
+        ([*REALS, "--model.first", "0.5"], "begins in noise"),
+        ([*REALS[:4], "--likelihood", "bernoulli"], "vdm is of reals"),
+    ],
+)
+def test_bad_settings_are_refused_in_one_line(
+    flags: list[str], culprit: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--data", data(tmp_path), *flags, "--run-dir", tmp_path / "run"]
+    words += [] if "--estimator" in flags else ["--estimator", "sgvb" if "vdm" in flags else "rws"]
+    refused(called(capsys, "run", *words), culprit)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_end_of_a_run_says_what_a_term_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--data", data(tmp_path), *BITS, "--model.terms", "--estimator", "sgvb", "--epochs", "1"]
+    found = called(capsys, "run", *words, "--num-particles", "20", "--run-dir", tmp_path / "run")
+    assert found.code == 0, found
+    assert "a mean of terms does not tell" in " ".join(found.out.split())
+
+
+def test_times_are_spread_evenly_and_each_is_uniform() -> None:
+    made = bits(terms=True).q(all_bits((SIZE,)))
+    torch.manual_seed(0)
+    tau = made.sample((75,))  # 300 draws of 3 steps
+    counts = tau[..., 0].flatten().long().bincount()[1:]
+    assert (counts - 100).abs().max() <= 1
+    first = torch.stack([made.sample((1,))[0, 0, 0] for _ in range(600)])
+    assert (first.long().bincount()[1:] - 200).abs().max() < 50

@@ -1,0 +1,28 @@
+"""What is known of data without any model: how likely they are where every element is on its own."""
+
+import torch
+
+from unibound.data.rows import Data
+from unibound.support import Constraint, values
+
+AT_ONCE = 1000  # data
+
+
+def independent(x: Data, over: Constraint | None) -> float | None:
+    """NLL of x [N, *X] in nats under independent elements; None where these have no finitely many values.
+
+    Each datum is judged by the rates of the others, smoothed by one for each value, so that few data do not flatter
+    themselves: of N data, n of which have at an element the value that datum i has there, n - 1 are others, and
+
+        p(x_i at the element) = ((n - 1) + 1) / ((N - 1) + V) = n / (N - 1 + V)
+
+    Args:
+        x: data.
+        over: what an element is made of, V values.
+    """
+    if (listed := values(over)) is None:
+        return None
+    counts = torch.zeros(len(listed), x[:1].numel(), dtype=torch.float64, device=x.device)  # [V, X]
+    for some in x.split(AT_ONCE):
+        counts += torch.stack([(some.flatten(1) == value).sum(0) for value in listed])
+    return -torch.xlogy(counts, counts / (len(x) - 1 + len(listed))).sum().item() / len(x)

@@ -1,0 +1,78 @@
+"""One session of training a run: from where it stands to the end, an epoch at a time, each kept before the next."""
+
+import time
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+
+from unibound.errors import UsageError
+from unibound.runs import checkpoint, pictures
+from unibound.runs.checkpoint import About
+from unibound.runs.environment import numerics
+from unibound.runs.files import read_sums, write_sealed
+from unibound.runs.folder import RESOLVED, Say
+from unibound.runs.metrics import Metrics
+from unibound.runs.progress import Progress
+from unibound.runs.standing import standing
+from unibound.runs.train import Training
+from unibound.runs.watch import watch
+from unibound.settings import sources
+
+if TYPE_CHECKING:
+    from unibound.runs.run import Run
+
+
+def epochs(run: "Run", *, resume: bool, say: Say) -> Generator[Progress | None]:
+    """Own the folder of a run and find where it stands, then yield None; then train, and yield after each epoch.
+
+    Args:
+        run: what is trained, in place.
+        resume: go on from its newest checkpoint that is whole, and first yield where that stands.
+        say: told what was damaged, and why the run will not end with the same bits.
+    """
+    with run.owned():
+        training, settings = run.training(), sources.write(run.settings)
+        read_sums(run.path)  # refused now, and not when the result is to be written down
+        rounding = numerics(run.joint, run.splits.rows("train")[:1])
+        if not resume and (left := checkpoint.finished(run.checkpoints)):
+            raise UsageError(f"{run.path} holds checkpoint {left[-1].name}; go on with --resume {run.path}")
+        found = standing(run.path, run.settings, run.data_digest, rounding, say) if resume else None
+        progress = None if found is None else _restore(training, found[0])
+        if not (run.path / RESOLVED).exists() or (run.path / RESOLVED).read_bytes() != settings.encode():
+            write_sealed(run.path / RESOLVED, settings)
+        if progress is not None and progress.done == run.total_epochs:
+            checkpoint.prune(run.checkpoints)  # killed before that was done
+        metrics = Metrics(run.path, 0 if found is None else found[1].lines)
+        yield None
+        done, valid_nll, log_z, start = 0, None, None, time.perf_counter()
+        if progress is not None:
+            done, valid_nll, log_z, start = progress.done, progress.valid_nll, progress.log_z, start - progress.seconds
+            yield progress
+        for epoch in training.epochs():
+            done += 1
+            line, stuck = {"done": done, **attrs.asdict(epoch)}, None
+            if run.looks_after(done):
+                with training.overflow_reported():
+                    valid = run.evaluate("valid", num_particles=min(100, run.settings.num_particles), posterior="none")
+                    watched = watch(run.joint, run.splits.rows("valid"), valid, seed=run.settings.seed)
+                    chain = pictures.chain(run.joint)
+                valid_nll, log_z, stuck = valid.nll, valid.log_z, watched.stuck
+                line |= {"valid_nll": valid_nll, "log_z": None if log_z is None else log_z.value, **watched.numbers}
+                if chain is not None:
+                    pictures.save_grid(run.path / "chain.png", chain)
+            progress = Progress(epoch, done, valid_nll, log_z, time.perf_counter() - start, stuck)
+            # The line first: if we are killed in between, resuming drops it and does the epoch again.
+            metrics.append(line)
+            about = About(settings, run.data_digest, rounding, metrics.lines, metrics.digest)
+            state = {"training": training.state_dict(), "progress": progress.to_dict(), "data": run.data_digest}
+            checkpoint.save(run.checkpoints, done, run.joint.state_dict(), state, about)
+            yield progress
+
+
+def _restore(training: Training, found: Path) -> Progress:
+    state, weights = checkpoint.load_state(found), checkpoint.load_weights(found)
+    with checkpoint.fitting(found):
+        training.load_state_dict(state["training"], weights)
+        return Progress.from_dict(state["progress"])
