@@ -54,7 +54,7 @@ def _finished(run: Run, *, resume: bool, tensorboard: bool) -> Result:
 
 def _train(run: Run, epochs: Iterator[Progress]) -> float:
     """Train to the end, and say how far it is; the seconds it took."""
-    stages, total, seconds = run.settings.stages, run.total_epochs, 0.0
+    stages, total, seconds = run.settings.stages, run.settings.total_epochs, 0.0
     _say(f"{total} epochs into {run.path}")
     with _bar() as shown:
         task = shown.add_task("training", total=total, text="")
@@ -69,7 +69,7 @@ def _train(run: Run, epochs: Iterator[Progress]) -> float:
             name = stages[progress.epoch.stage].estimator.name
             shown.update(task, completed=progress.done, text=text, description=name)
             seconds = progress.seconds
-            if run.looks_after(progress.done):
+            if run.settings.looks_after(progress.done):
                 left = seconds / progress.done * (total - progress.done)
                 _say(f"{name}, epoch {progress.done} of {total}: {text}; {seconds:.0f} s, about {left:.0f} s left")
     return seconds

@@ -1,6 +1,6 @@
 """Which estimators go with which priors and models, found out by configuring each of them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import groupby, product
 
 import attrs
@@ -10,6 +10,7 @@ from rich.table import Table
 from torch import Tensor
 
 from unibound.errors import UsageError
+from unibound.joint import JointBound
 from unibound.registry import registries
 from unibound.runs.build import build
 from unibound.runs.train import Training
@@ -39,22 +40,30 @@ class Cell:
     untrained: tuple[str, ...] = ()
 
 
-def cells() -> Iterator[Cell]:
-    """Every estimator with every prior and model: model by model, prior by prior."""
+def cells(models: Iterable[str] | None = None) -> Iterator[Cell]:
+    """Every estimator with every prior and, by default, every model: model by model, prior by prior."""
     found = registries()
-    for model, prior, estimator in product(found["model"], found["prior"], found["estimator"]):
-        yield try_cell(estimator, prior, model)
+    for model, prior in product(models or found["model"], found["prior"]):
+        joint = None
+        for estimator in found["estimator"]:
+            cell, joint = _try(estimator, prior, model, joint)
+            yield cell
 
 
 def try_cell(estimator: str, prior: str, model: str) -> Cell:
     """Configure one combination just as a run does, on a few data of bits."""
+    return _try(estimator, prior, model)[0]
+
+
+def _try(estimator: str, prior: str, model: str, joint: JointBound | None = None) -> tuple[Cell, JointBound | None]:
+    """One cell, and the joint of its model and prior, which serves every estimator: it is never trained."""
     try:
-        training = configure(settings_of(estimator, prior, model), small_data())
+        training = configure(settings_of(estimator, prior, model), small_data(), joint)
     except UsageError as error:
-        return Cell(estimator, prior, model, str(error))
+        return Cell(estimator, prior, model, str(error)), joint
     groups = {name for name, part in training.joint.parts().items() if any(True for _ in part.parameters())}
     untrained = training.stages[0].estimator.settings.untrained
-    return Cell(estimator, prior, model, None, tuple(sorted(groups & untrained)))
+    return Cell(estimator, prior, model, None, tuple(sorted(groups & untrained))), training.joint
 
 
 def settings_of(estimator: str, prior: str, model: str) -> Settings:
@@ -63,12 +72,13 @@ def settings_of(estimator: str, prior: str, model: str) -> Settings:
     return Settings(model=_choice("model", model), prior=_choice("prior", prior), stages=(stage,))
 
 
-def configure(settings: Settings, x: Tensor) -> Training:
+def configure(settings: Settings, x: Tensor, joint: JointBound | None = None) -> Training:
     """What a run does before its first step. Raises UsageError for what cannot be trained."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        joint = build(settings, x.mean(0))
-        joint.p.bind(joint.q, x)
+        if joint is None:
+            joint = build(settings, x.mean(0))
+            joint.p.bind(joint.q, x)
         return Training(joint, settings.stages, x, batch_size=len(x))
 
 

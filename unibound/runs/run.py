@@ -8,7 +8,6 @@ samples.png, reconstructions.png, chain.png
 """
 
 import functools
-import itertools
 import json
 import math
 import time
@@ -162,16 +161,6 @@ class Run:
     def checkpoints(self) -> Path:
         """The folder of the checkpoints."""
         return self.path / checkpoint.CHECKPOINTS
-
-    @property
-    def total_epochs(self) -> int:
-        """Epochs of all stages together."""
-        return sum(stage.epochs for stage in self.settings.stages)
-
-    def looks_after(self, done: int) -> bool:
-        """Whether the validation set is looked at after this many epochs: at the end of each stage, too."""
-        ends = itertools.accumulate(stage.epochs for stage in self.settings.stages)
-        return done == 1 or done % self.settings.validate_every == 0 or done in ends
 
     def train(self, *, resume: bool = False, say: Say = warn) -> Generator[Progress]:
         """Train to the end, saving after every epoch; the folder is owned until then, or until the iterator is closed.

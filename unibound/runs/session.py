@@ -42,7 +42,7 @@ def epochs(run: "Run", *, resume: bool, say: Say) -> Generator[Progress | None]:
         progress = None if found is None else _restore(training, found[0])
         if not (run.path / RESOLVED).exists() or (run.path / RESOLVED).read_bytes() != settings.encode():
             write_sealed(run.path / RESOLVED, settings)
-        if progress is not None and progress.done == run.total_epochs:
+        if progress is not None and progress.done == run.settings.total_epochs:
             checkpoint.prune(run.checkpoints)  # killed before that was done
         metrics = Metrics(run.path, 0 if found is None else found[1].lines)
         yield None
@@ -53,7 +53,7 @@ def epochs(run: "Run", *, resume: bool, say: Say) -> Generator[Progress | None]:
         for epoch in training.epochs():
             done += 1
             line, stuck = {"done": done, **attrs.asdict(epoch)}, None
-            if run.looks_after(done):
+            if run.settings.looks_after(done):
                 with training.overflow_reported():
                     valid = run.evaluate("valid", num_particles=min(100, run.settings.num_particles), posterior="none")
                     watched = watch(run.joint, run.splits.rows("valid"), valid, seed=run.settings.seed)

@@ -1,5 +1,6 @@
 """The settings of a run, as attrs records. `layers` reads and writes them."""
 
+import itertools
 from typing import Any, Literal
 
 import attrs
@@ -166,6 +167,16 @@ class Settings(Record):
     device: str = "cpu"
     dtype: Literal["float32", "float64"] = "float32"
     mixed_precision: bool = False
+
+    @property
+    def total_epochs(self) -> int:
+        """Epochs of all stages together."""
+        return sum(stage.epochs for stage in self.stages)
+
+    def looks_after(self, done: int) -> bool:
+        """Whether the validation set is looked at after this many epochs: at the end of each stage, too."""
+        ends = itertools.accumulate(stage.epochs for stage in self.stages)
+        return done == 1 or done % self.validate_every == 0 or done in ends
 
 
 KINDS: dict[str, str] = {
