@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # Importing these imports torch, so each is imported when it 
     from unibound.estimator import Estimate, Estimator
     from unibound.generation import Directed, Generation, Layered
     from unibound.hookspecs import hookimpl
-    from unibound.joint import Divergence, JointBound, Particles
+    from unibound.joint import Backward, Divergence, JointBound, Particles
     from unibound.likelihood import Likelihood
     from unibound.model import Model
     from unibound.networks import Downward, Generator, Inference, Upward
@@ -31,6 +31,7 @@ __version__ = "0.2.0"
 forward()
 
 __all__ = [
+    "Backward",
     "DataSet",
     "Directed",
     "Divergence",

@@ -42,7 +42,7 @@ class Bits(Distribution):
             uniform = torch.rand(
                 self._extended_shape(torch.Size(sample_shape)), dtype=self.logits.dtype, device=self.logits.device
             )
-            return (uniform < self.mean).to(self.logits.dtype)
+            return uniform.lt_(self.mean)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log p(value) [...] in nats; value broadcasts against the logits."""
@@ -54,6 +54,23 @@ class Bits(Distribution):
         """Entropy [...] in nats."""
         bitwise = softplus(self.logits) - self.logits * self.mean
         return bitwise.flatten(-len(self.event_shape)).sum(-1)
+
+
+class Normals(Independent):
+    """`Independent(Normal(mean, scale), n)`, whose log_prob takes the logarithms at the shape of the scale.
+
+    Half the passes over K draws of one posterior, or over all draws of one prior.
+    """
+
+    base_dist: Normal
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """log p(value) [...] in nats; value broadcasts against the mean."""
+        log_scale = self.base_dist.scale.log() + math.log(2 * math.pi) / 2
+        square = ((value - self.base_dist.loc) / self.base_dist.scale).square()
+        if not (events := tuple(range(-self.reinterpreted_batch_ndims, 0))):
+            return -square / 2 - log_scale  # a sum over no dimensions would be one over all
+        return -square.sum(events) / 2 - log_scale.sum(events)
 
 
 class PointMass(Distribution):

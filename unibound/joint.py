@@ -5,6 +5,7 @@ Shapes: K particles, B batch, *X one datum, *Z one latent, M chains. Everything 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import attrs
 import torch
@@ -17,6 +18,9 @@ from unibound.draws import Chain, Drawn, draw
 from unibound.errors import UsageError
 from unibound.generation import Generation
 from unibound.networks import Inference
+
+Backward = Literal["all", "resampled"]
+"""Which particles are sent back through p: all, or of each datum one that is drawn by its weight, for all."""
 
 
 @attrs.frozen(eq=False)
@@ -37,6 +41,36 @@ class Particles:
     def log_weights(self) -> Tensor:
         """log w = log p*(x, tau) - log q(tau | x)  [K, B], nats; per datum, never summed over the batch."""
         return self.log_p - self.log_q
+
+
+CACHED_ROWS = 1024
+"""Particles that a CPU scores at once: what they need between the layers then stays in its caches."""
+DEVICE_ROWS = 1 << 15
+"""The same elsewhere, where a launch costs more than memory does."""
+
+
+def _lend(one: Tensor, values: Tensor) -> Tensor:
+    """Values [K, B] of all particles with the gradient of one [B]."""
+    return values.detach() + (one - one.detach())
+
+
+def _path(posterior: Distribution, tau: Tensor, log_q: Tensor) -> Tensor:
+    """log q of draws without its score: the total derivative less that at draws held still.
+
+    A second pass through q with its parameters detached would score another distribution wherever q has dropout.
+    """
+    score = posterior.log_prob(tau.detach())
+    return log_q - (score - score.detach())
+
+
+def _require_one_each(name: str, value: Tensor, tau: Tensor) -> None:
+    """Raise UsageError unless a log-probability is one number for each latent of tau [K, B, *Z]."""
+    k, batch = tau.shape[:2]
+    if value.shape != (k, batch):
+        raise UsageError(
+            f"{name} of {k} particles of {batch} data has shape {list(value.shape)}, not [{k}, {batch}]: "
+            "wrap its distribution in Independent(..., n), with n the dimensions of one event"
+        )
 
 
 @attrs.frozen
@@ -68,12 +102,28 @@ class JointBound(nn.Module):
         self.q = q
         self.p = p
         self.auxiliary: nn.Module | None = None  # parameters an estimator asked for; see Estimator.auxiliary
+        self._scores_alike = False  # whether p was seen to score a latent as it did before
         q.bind(p)
 
     def particles(
-        self, x: Tensor, k: int, *, reparameterized: bool = False, path_only: bool = False, whole: bool = True
+        self,
+        x: Tensor,
+        k: int,
+        *,
+        reparameterized: bool = False,
+        path_only: bool = False,
+        whole: bool = True,
+        backward: Backward = "all",
     ) -> Particles:
         """Draw k latents per datum of x [B, *X] and score them under both joints.
+
+        Resampled, all are scored without a graph, and one per datum, drawn by its weight w~, is sent through it:
+
+            E[grad log p*(x, tau_i)] = sum_k w~_k grad log p*(x, tau_k),   i ~ w~
+
+        It lends its gradient to the log_p of every particle, and where draws are reparameterized to every log_q. So
+        what is linear in grad log p with coefficients w~, as the gradient of a K-particle bound is, keeps its
+        expectation, while time and memory no longer grow by K passes back through p. Weighed otherwise it is biased.
 
         Args:
             x: data [B, *X].
@@ -81,9 +131,10 @@ class JointBound(nn.Module):
             reparameterized: let gradients flow through the draw (`rsample`); otherwise tau is detached.
             path_only: let log_q depend on q's parameters through tau alone, without the score.
             whole: refuse draws that each stand for one term of tau, of which only means mean anything.
+            backward: which particles are sent back through p.
         Raises:
-            UsageError: q and p are not over the same latents, x is not what p is over, or a log-probability is not
-                one number per particle and datum.
+            UsageError: q and p are not over the same latents, x is not what p is over, a log-probability is not
+                one number per particle and datum, or p scores a resampled latent anew each time it is asked.
         """
         posterior = self.q(x)
         if whole and _is_partial(posterior):
@@ -93,19 +144,46 @@ class JointBound(nn.Module):
             )
         tau, log_q = draw(posterior, k, reparameterized=reparameterized)  # [K, B, *Z], [K, B]
         self._require_latents(posterior, tau)
-        if path_only:
-            # Total derivative less the score. A second pass through q with its parameters detached would
-            # score another distribution wherever q has dropout.
-            score = posterior.log_prob(tau.detach())
-            log_q = log_q - (score - score.detach())
-        log_p = self.p.log_joint(x, tau)
-        for name, value in {"log q(tau | x)": log_q, "log p(x, tau)": log_p}.items():
-            if value.shape != (k, len(x)):
+        _require_one_each("log q(tau | x)", log_q, tau)
+        if backward == "all" or not torch.is_grad_enabled():
+            log_p = self.p.log_joint(x, tau)
+            _require_one_each("log p(x, tau)", log_p, tau)
+            return Particles(tau, _path(posterior, tau, log_q) if path_only else log_q, log_p)
+        log_p = self._scored(x, tau)
+        _require_one_each("log p(x, tau)", log_p, tau)
+        at = self.choose(log_p - log_q.detach()), torch.arange(len(x), device=x.device)
+        chosen = tau[at].unsqueeze(0)  # [1, B, *Z]
+        if reparameterized:
+            log_chosen = log_q[at] if isinstance(posterior, Drawn) else posterior.log_prob(chosen)
+            log_q = _lend(_path(posterior, chosen, log_chosen) if path_only else log_chosen, log_q)
+        return Particles(tau, log_q, _lend(self.p.log_joint(x, chosen), log_p))
+
+    def choose(self, log_w: Tensor) -> Tensor:
+        """Draw one particle of each datum by its weight: log_w [K, B] to indices [B]."""
+        # The largest of log-weights that a Gumbel draw each was added to; NaN among them stays for others to report.
+        waiting = torch.empty_like(log_w, dtype=torch.float64).exponential_()
+        return (log_w - waiting.log()).argmax(0)
+
+    @torch.no_grad()
+    def _scored(self, x: Tensor, tau: Tensor) -> Tensor:
+        """log p*(x, tau) [K, B] of tau [K, B, *Z], few particles at a time; refused where a second score would differ.
+
+        Dropout draws anew, and batch normalization looks at the others in the batch: the particle that is chosen by
+        one score would then be sent through another network.
+        """
+        if self.p.training and not self._scores_alike:
+            few, some = x[:2], tau[:4, :2]
+            whole, again = self.p.log_joint(few, some), self.p.log_joint(few, some)
+            apart = torch.cat([self.p.log_joint(few, one) for one in some.split(1)])
+            same = torch.allclose(whole, again, rtol=0, atol=0, equal_nan=True)
+            if not (same and torch.allclose(whole, apart, rtol=1e-3, atol=1e-2, equal_nan=True)):
                 raise UsageError(
-                    f"{name} of {k} particles of {len(x)} data has shape {list(value.shape)}, not [{k}, {len(x)}]: "
-                    "wrap its distribution in Independent(..., n), with n the dimensions of one event"
+                    "p scores a latent anew each time it is asked, as with dropout or batch normalization, so that one "
+                    "particle cannot be sent back for all; use backward all, or a p without them"
                 )
-        return Particles(tau, log_q, log_p)
+            self._scores_alike = True
+        rows = CACHED_ROWS if x.device.type == "cpu" else DEVICE_ROWS
+        return torch.cat([self.p.log_joint(x, few) for few in tau.split(max(1, rows // len(x)))])
 
     def _require_latents(self, posterior: Distribution, tau: Tensor) -> None:
         """Raise UsageError for a q over other values than p's; one that cannot tell shows it by its first draw."""

@@ -4,12 +4,13 @@ import json
 import math
 import sys
 
+import attrs
 import pytest
 import torch
 from running import TINY, words_of
 
 from unibound import Estimate, Estimator, JointBound, Run, registries
-from unibound.evaluation.diagnose import gradient_noise
+from unibound.evaluation.diagnose import gradient_noise, resampling_noise
 from unibound.runs import compare
 from unibound.settings.sources import Layer
 from unibound.testing import World, variance
@@ -110,7 +111,7 @@ def test_settings_of_estimators_go_to_those_that_have_them():
         (["--estimators", "vimco", "--estimator", "rws"], "name those to compare with --estimators"),
         (
             ["--estimators", "vimco", "--estimator.hidden", "3"],
-            "--estimator.hidden: no setting of vimco; there are: baseline, num_particles",
+            "--estimator.hidden: no setting of vimco; there are: backward, baseline, num_particles",
         ),
         (["--estimators", "vimco,sgvb"], "sgvb needs reparameterized samples, but q(tau | x) is Bits"),
     ],
@@ -157,6 +158,33 @@ def test_noise_is_the_exact_variance_of_a_batch_of_one(world):
         exact = variance(single, vimco, group)
         assert abs(found[group].variance / exact - 1) < 0.15, group
     assert all(parameter.grad is None for parameter in world.joint.parameters())
+
+
+@pytest.mark.parametrize("name", ["vimco", "rws"])
+def test_noise_of_resampling_is_the_exact_variance_that_it_adds(world, name):
+    every = registries()["estimator"][name](num_particles=2)
+    one = attrs.evolve(every, backward="resampled")
+    single = World(world.joint, world.xs[3:4], torch.zeros(1).double(), world.taus, world.log_measure, None)
+    torch.manual_seed(0)
+    found = resampling_noise(world.joint, one, world.xs[3:4], 200 if name == "vimco" else 10)
+    assert found["q"] < 1e-20  # all its terms are there, and whatever is dreamed is dreamed for both
+    for group in ("generator", "prior") if name == "vimco" else ():
+        exact = variance(single, one, group) - variance(single, every, group)
+        assert found[group] == pytest.approx(exact, rel=0.4), group
+    assert resampling_noise(world.joint, every, world.xs, 3) == {}
+    assert world.joint.choose == type(world.joint).choose.__get__(world.joint)
+
+
+def test_what_resampling_adds_is_printed(cli):
+    words = ["compare", "--estimators", "vimco,nvil", "--num-particles", "3", "--seeds", 1, *SMALL]
+    result = cli(*words, "--estimator.backward", "resampled", "--model.dropout", 0, "--out", "here")
+    assert result.code == 0, result
+    lines = [line.split() for line in result.out.splitlines()]
+    header = next(line for line in lines if "SNR" in line)
+    assert header[header.index("SNR") + 1] == "resampling"
+    added = {line[2]: line[-2] for line in lines if line[:2] == ["vimco", "3"] and line[2] in ("q", "generator")}
+    assert float(added["generator"].strip("+%")) > 1 > float(added["q"].strip("+%"))
+    assert any(line[:2] == ["nvil", "3"] and line[-2] == "-" for line in lines)
 
 
 def test_noise_sees_signal():

@@ -55,7 +55,8 @@ ROUNDING = 1e-6  # of a relative difference; weights were trained in float32
 LEGEND = """
 Nats. bound: the estimator's own, on the test data. NLL: mean ± its standard error over seeds ± over data.
 Gradients, on one batch where training ended: variance is the trace of the covariance, SNR the length of the mean over
-the root of that; bias is relative to the exact gradient, where there are few enough latents and particles to list."""
+the root of that; resampling is what sending one particle back for all added to the variance; bias is relative to the
+exact gradient, where there are few enough latents and particles to list."""
 
 
 def results(rows: list[dict[str, Any]]) -> Table:
@@ -75,11 +76,14 @@ def results(rows: list[dict[str, Any]]) -> Table:
 def gradients(rows: list[dict[str, Any]]) -> Table:
     """Noise and bias of the gradient of each group, where it gets one."""
     biased = any(row["bias"] for row in rows)
-    table = _table("gradient of", "variance", "SNR", *(["bias"] if biased else []))
+    resampled = any("resampling" in noise for row in rows for noise in row["gradient"].values())
+    columns = [*(["resampling"] if resampled else []), *(["bias"] if biased else [])]
+    table = _table("gradient of", "variance", "SNR", *columns)
     for row in rows:
         for group, noise in row["gradient"].items():
             bias = [_bias(row["bias"].get(group))] if biased else []
-            table.add_row(*_label(row), group, _short(noise["variance"]), _short(noise["snr"]), *bias)
+            added = [_percent(noise.get("resampling"))] if resampled else []
+            table.add_row(*_label(row), group, _short(noise["variance"]), _short(noise["snr"]), *added, *bias)
     return table
 
 
@@ -169,6 +173,10 @@ def _sizes(text: str) -> list[int]:
 
 def _bias(value: float | None) -> str:
     return "0" if value is not None and value < ROUNDING else _short(value)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"+{100 * value:.2g}%"
 
 
 def _short(value: float | None) -> str:

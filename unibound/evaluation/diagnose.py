@@ -147,11 +147,52 @@ def gradient_noise(joint: JointBound, estimator: Estimator, x: Tensor, repeats: 
     mean: dict[str, Tensor] = {}
     spread: dict[str, Tensor] = {}  # sums of squared deviations, by parameter
     for count in range(1, repeats + 1):
+        if estimator.persistent:
+            joint.advance()
         for group, gradient in _gradients(joint, estimator, x).items():
             before = mean.setdefault(group, torch.zeros_like(gradient))
             mean[group] = before + (gradient - before) / count
             spread[group] = spread.get(group, 0.0) + (gradient - before) * (gradient - mean[group])
     return {group: _group(mean[group], spread[group], repeats) for group in mean}
+
+
+def resampling_noise(joint: JointBound, estimator: Estimator, x: Tensor, repeats: int) -> dict[str, float]:
+    """What sending one particle per datum back for all adds to the variance of the gradient, by parameter group.
+
+        E |g_i - g_j|^2 / 2,   i and j chosen from the same particles
+
+    The rest of the variance is that of the estimator that sends all back, whose gradient is E[g_i given the particles].
+    Empty for an estimator that chooses no particle; the joint is left as it was.
+
+    Args:
+        x: batch [B, *X].
+        repeats: pairs of estimates, at least 1.
+    """
+    joint, total = copy.deepcopy(joint).train(), {}
+    right, choices = joint.choose, 0
+
+    def anew(log_w: Tensor) -> Tensor:
+        """Another choice; what is drawn after it stays as it was."""
+        nonlocal choices
+        right(log_w)
+        choices += 1
+        with torch.random.fork_rng():
+            torch.manual_seed(choices)
+            return right(log_w)
+
+    for _ in range(repeats):
+        if estimator.persistent:
+            joint.advance()
+        joint.choose = right
+        with torch.random.fork_rng():
+            first = _gradients(joint, estimator, x)
+        joint.choose = anew
+        second = _gradients(joint, estimator, x)
+        if not choices:
+            return {}
+        for group, gradient in first.items():
+            total[group] = total.get(group, 0.0) + (gradient - second[group]).square().sum().item() / (2 * repeats)
+    return total
 
 
 def _group(mean: Tensor, spread: Tensor, repeats: int) -> Group:
@@ -163,8 +204,6 @@ def _group(mean: Tensor, spread: Tensor, repeats: int) -> Group:
 
 def _gradients(joint: JointBound, estimator: Estimator, x: Tensor) -> dict[str, Tensor]:
     """One estimate of the gradient of each group that gets one, flattened, in float64."""
-    if estimator.persistent:
-        joint.advance()
     joint.zero_grad()
     estimator(joint, x).surrogate.mean().backward()
     found = {

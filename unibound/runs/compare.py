@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
@@ -12,7 +13,7 @@ import attrs
 import torch
 
 from unibound.errors import DamagedError, UsageError
-from unibound.evaluation.diagnose import gradient_noise
+from unibound.evaluation.diagnose import gradient_noise, resampling_noise
 from unibound.record import settings_class
 from unibound.registry import registries
 from unibound.runs import checkpoint, metrics
@@ -137,6 +138,7 @@ def measure(run: Run) -> dict[str, Any]:
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
         noise = gradient_noise(run.joint, estimator, x, REPEATS)
+        added = resampling_noise(run.joint, estimator, x, REPEATS)
         offsets = bias(run.joint, estimator, train)
         bound = _own_bound(run)
     log_z = 0.0 if evaluation.log_z is None else evaluation.log_z.value
@@ -149,11 +151,17 @@ def measure(run: Run) -> dict[str, Any]:
         "seconds_per_step": min(line["seconds"] for line in lines) / steps,
         "gradient": {
             group: {"variance": found.variance, "snr": found.signal_to_noise}
+            | ({"resampling": _share(added[group], found.variance)} if group in added else {})
             for group, found in noise.items()
             if group != "auxiliary"
         },
         "bias": offsets,
     }
+
+
+def _share(added: float, variance: float) -> float:
+    """What was added, relative to the variance without it."""
+    return added / (variance - added) if added < variance else math.inf
 
 
 @torch.no_grad()
@@ -187,8 +195,8 @@ def _row(found: list[dict[str, Any]]) -> dict[str, Any]:
         "nll_side": found[0]["nll_side"],
         "seconds_per_step": min(numbers["seconds_per_step"] for numbers in found),
         "gradient": {
-            group: {what: _mean([n["gradient"][group][what] for n in found]) for what in ("variance", "snr")}
-            for group in found[0]["gradient"]
+            group: {what: _mean([n["gradient"][group][what] for n in found]) for what in whats}
+            for group, whats in found[0]["gradient"].items()
         },
         "bias": {group: _mean([numbers["bias"][group] for numbers in found]) for group in found[0]["bias"] or {}},
     }

@@ -47,6 +47,7 @@ class Replay:
         q.forward = lambda x: self._listed(world.joint.q(x), world.nodes, x)
         p.dream = self._dream
         self.joint = JointBound(q, p)
+        self.joint.choose = self._choose
 
     def log_weights(self) -> Tensor | None:
         """log p*(x, tau) - log q(tau | x) of all that was drawn from q, [K, B] nats; None if nothing was."""
@@ -94,6 +95,13 @@ class Replay:
         pick = self._digits(log_p.shape[1], 1)[0]
         self.log_prob = self.log_prob - math.log(len(log_p)) + log_p[chain, pick]
         return x[chain, pick], tau[chain, pick]
+
+    def _choose(self, log_w: Tensor) -> Tensor:
+        """Every particle in turn [B], as likely as its weight of log_w [K, B]."""
+        self._demand_rows(log_w.shape[1])
+        chosen = self._digits(len(log_w), 1)  # [1, B]
+        self.log_prob = self.log_prob + log_w.log_softmax(0).gather(0, chosen)[0]
+        return chosen[0]
 
     def _digits(self, base: int, count: int) -> Tensor:
         """The next digits of every row: [count, B]."""

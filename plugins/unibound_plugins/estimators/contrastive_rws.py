@@ -5,7 +5,7 @@ from typing import ClassVar
 import attrs
 from torch import Tensor
 
-from unibound import Estimate, Estimator, JointBound, UsageError, hookimpl
+from unibound import Backward, Estimate, Estimator, JointBound, UsageError, hookimpl
 from unibound.weights import log_mean_exp, reweighted
 
 
@@ -26,6 +26,8 @@ class ContrastiveRWS(Estimator):
         num_particles: particles K per datum.
         wake_q: weight of q's update on data.
         sleep_q: weight of q's update on dreams, one per datum.
+        backward: which particles are sent back through p: all, or one per datum, resampled by its weight, which is
+            faster the more there are and adds a little noise.
 
     Source: Hu and Salakhutdinov, "Learning deep generative models with discrete latent variables" (2018),
     https://openreview.net/forum?id=SkZ-BnyCW
@@ -36,13 +38,14 @@ class ContrastiveRWS(Estimator):
     num_particles: int = attrs.field(default=10, validator=attrs.validators.ge(1))
     wake_q: float = attrs.field(default=0.5, validator=attrs.validators.ge(0.0))
     sleep_q: float = attrs.field(default=0.5, validator=attrs.validators.ge(0.0))
+    backward: Backward = "all"
 
     @property
     def unbiased(self) -> frozenset[str]:
         return frozenset({"generator", "prior"})
 
     def __call__(self, joint: JointBound, x: Tensor) -> Estimate:
-        particles = joint.particles(x, self.num_particles)
+        particles = joint.particles(x, self.num_particles, backward=self.backward)
         log_w = particles.log_weights.detach()  # [K, B]
         wake = reweighted(log_w, particles.log_p + self.wake_q * particles.log_q)  # [B]
         dream, tau = joint.p.dream(len(x), persistent=True)  # [B, *X], [B, *Z]
@@ -52,6 +55,8 @@ class ContrastiveRWS(Estimator):
     def check(self, joint: JointBound, x: Tensor) -> None:
         if self.sleep_q == 0:
             raise UsageError("contrastive_rws with sleep_q 0.0 has no use for the chain's dreams; raise it, or use rws")
+        if self.backward == "resampled":
+            joint.particles(x, self.num_particles, backward=self.backward)
 
 
 @hookimpl

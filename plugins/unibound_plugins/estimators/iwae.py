@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 import attrs
 from torch import Tensor
 
-from unibound import Estimate, Estimator, JointBound, UsageError, hookimpl
+from unibound import Backward, Estimate, Estimator, JointBound, UsageError, hookimpl
 from unibound.weights import log_mean_exp, normalized
 
 Gradient = Literal["standard", "stl", "dreg"]
@@ -29,6 +29,8 @@ class IWAE(Estimator):
         num_particles: particles K per datum.
         gradient: of q: standard (the total derivative), stl (sticking the landing) or dreg (doubly
             reparameterized).
+        backward: which particles are sent back through p and q: all, or one per datum, resampled by its weight, which
+            is faster the more there are and adds a little noise.
 
     Source: Burda, Grosse and Salakhutdinov, "Importance weighted autoencoders" (2016),
     https://arxiv.org/abs/1509.00519; Roeder, Wu and Duvenaud, "Sticking the landing" (2017),
@@ -40,6 +42,7 @@ class IWAE(Estimator):
 
     num_particles: int = attrs.field(default=10, validator=attrs.validators.ge(1))
     gradient: Gradient = "standard"
+    backward: Backward = "all"
 
     @property
     def unbiased(self) -> frozenset[str]:
@@ -48,7 +51,9 @@ class IWAE(Estimator):
 
     def __call__(self, joint: JointBound, x: Tensor) -> Estimate:
         path_only = self.gradient != "standard"
-        particles = joint.particles(x, self.num_particles, reparameterized=True, path_only=path_only)
+        particles = joint.particles(
+            x, self.num_particles, reparameterized=True, path_only=path_only, backward=self.backward
+        )
         log_w = particles.log_weights  # [K, B]
         bound = log_mean_exp(log_w)  # [B]
         if self.gradient == "dreg" and particles.tau.requires_grad:
@@ -65,6 +70,8 @@ class IWAE(Estimator):
                 f"iwae needs reparameterized samples, but q(tau | x) is {type(posterior).__name__}; "
                 "use vimco, which has the same bound, or a prior over reals"
             )
+        if self.backward == "resampled":
+            joint.particles(x, self.num_particles, reparameterized=True, backward=self.backward)
 
 
 @hookimpl

@@ -5,7 +5,7 @@ from typing import ClassVar
 import attrs
 from torch import Tensor
 
-from unibound import Estimate, Estimator, JointBound, UsageError, hookimpl
+from unibound import Backward, Estimate, Estimator, JointBound, UsageError, hookimpl
 from unibound.weights import log_mean_exp, reweighted
 
 
@@ -24,6 +24,8 @@ class RWS(Estimator):
         num_particles: particles K per datum.
         wake_q: weight of q's update on data.
         sleep_q: weight of q's update on dreams, one per datum; 0.0 makes none.
+        backward: which particles are sent back through p: all, or one per datum, resampled by its weight, which is
+            faster the more there are and adds a little noise.
 
     Source: Bornschein and Bengio, "Reweighted wake-sleep" (2015), https://arxiv.org/abs/1406.2751
     """
@@ -33,13 +35,14 @@ class RWS(Estimator):
     num_particles: int = attrs.field(default=10, validator=attrs.validators.ge(1))
     wake_q: float = attrs.field(default=0.5, validator=attrs.validators.ge(0.0))
     sleep_q: float = attrs.field(default=0.5, validator=attrs.validators.ge(0.0))
+    backward: Backward = "all"
 
     @property
     def unbiased(self) -> frozenset[str]:
         return frozenset({"generator", "prior"})
 
     def __call__(self, joint: JointBound, x: Tensor) -> Estimate:
-        particles = joint.particles(x, self.num_particles)
+        particles = joint.particles(x, self.num_particles, backward=self.backward)
         log_w = particles.log_weights.detach()  # [K, B]
         ascent = reweighted(log_w, particles.log_p + self.wake_q * particles.log_q)  # [B]
         if self.sleep_q > 0:
@@ -53,6 +56,8 @@ class RWS(Estimator):
                 f"rws with num_particles {self.num_particles}, wake_q {self.wake_q} and sleep_q 0.0 does not teach q "
                 "anything; raise sleep_q, or wake_q with at least 2 particles"
             )
+        if self.backward == "resampled":
+            joint.particles(x, self.num_particles, backward=self.backward)
 
 
 @hookimpl

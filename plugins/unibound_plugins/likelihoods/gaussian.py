@@ -2,10 +2,11 @@
 
 import attrs
 from torch import Tensor
-from torch.distributions import Distribution, Independent, Normal
+from torch.distributions import Distribution, Normal
 from torch.nn.functional import softplus
 
 from unibound import Likelihood, hookimpl
+from unibound.distributions import Normals
 from unibound.support import real
 
 
@@ -27,7 +28,7 @@ class Gaussian(Likelihood):
     def __call__(self, outputs: Tensor, event_shape: tuple[int, ...]) -> Distribution:
         mean, raw = outputs.unbind(-len(event_shape) - 1)
         normal = Normal(mean, self.min_scale + softplus(raw), validate_args=False)
-        return Independent(normal, len(event_shape), validate_args=False)
+        return Normals(normal, len(event_shape), validate_args=False)
 
 
 @hookimpl

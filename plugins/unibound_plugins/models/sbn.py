@@ -8,7 +8,7 @@ import attrs
 import torch
 from attrs.validators import deep_iterable, ge, min_len
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, Normal
+from torch.distributions import Distribution, Normal
 from torch.nn.functional import softplus
 
 from unibound import (
@@ -23,7 +23,7 @@ from unibound import (
     UsageError,
     hookimpl,
 )
-from unibound.distributions import Bits
+from unibound.distributions import Bits, Normals
 from unibound.support import boolean, real, same
 
 RARE = 0.01  # rates of pixels are kept so far from 0 and 1, where the logit that starts a bias is infinite
@@ -53,7 +53,7 @@ class RealUnits(Likelihood):
     def __call__(self, outputs: Tensor, event_shape: tuple[int, ...]) -> Distribution:
         mean, raw = outputs.unbind(-len(event_shape) - 1)
         normal = Normal(mean, FLOOR + softplus(raw), validate_args=False)
-        return Independent(normal, len(event_shape), validate_args=False)
+        return Normals(normal, len(event_shape), validate_args=False)
 
 
 UNITS: dict[str, Likelihood] = {"bits": BitUnits(), "reals": RealUnits()}

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import (
     Distribution,
-    Independent,
     MultivariateNormal,
     Normal,
     ReshapeTransform,
@@ -14,6 +13,7 @@ from torch.distributions import (
 )
 
 from unibound import Prior, hookimpl
+from unibound.distributions import Normals
 from unibound.support import real
 
 
@@ -48,7 +48,7 @@ class Gaussian(Prior):
         """The prior as a distribution over one latent."""
         dims = len(self.event_shape)
         if self.covariance != "full":
-            return Independent(Normal(self.mean, self.log_scale.exp(), validate_args=False), dims, validate_args=False)
+            return Normals(Normal(self.mean, self.log_scale.exp(), validate_args=False), dims, validate_args=False)
         tril = self.below_diagonal.tril(-1) + self.log_scale.flatten().exp().diag()  # [Z, Z]
         flat = MultivariateNormal(self.mean.flatten(), scale_tril=tril, validate_args=False)
         if dims == 1:
