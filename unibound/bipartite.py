@@ -70,6 +70,11 @@ class Bipartite(EnergyPrior):
         v = kernels.rbm_gibbs(tau.flatten(1), *self.machine(), steps, beta=beta, base_bias=self.base_bias)
         return v.view_as(tau)
 
+    def contrast(self, tau: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+        if self.transition is not None:  # the kernel moves states as `gibbs` does
+            return super().contrast(tau, steps)
+        return kernels.rbm_contrast(tau.flatten(1), *self.machine(), steps)
+
     def log_transition(self, states: Tensor, beta: float = 1.0) -> Tensor:
         weight, visible_bias, hidden_bias = self.machine()
         if (num_hidden := len(hidden_bias)) > MAX_BITS:

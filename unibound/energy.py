@@ -152,6 +152,12 @@ class EnergyPrior(Prior):
             tau = self.transition(self, tau, beta)
         return tau
 
+    def contrast(self, tau: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+        """F(tau) of states tau [M, *Z], and F of where `steps` moves take them, held still: both [M] nats."""
+        end = self.move(tau, steps)
+        free = self.free_energy(torch.cat([tau, end]))
+        return free[: len(tau)], free[len(tau) :]
+
     @property
     def moves_exactly(self) -> bool:
         """Whether `move` leaves p_beta invariant, and not only nearly."""

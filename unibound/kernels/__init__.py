@@ -22,7 +22,15 @@ from torch import Tensor
 
 from unibound.kernels.choice import backend
 
-__all__ = ["bernoulli_log_prob", "leave_one_out", "rbm_ais", "rbm_free_energy", "rbm_gibbs", "rbm_reverse_ais"]
+__all__ = [
+    "bernoulli_log_prob",
+    "leave_one_out",
+    "rbm_ais",
+    "rbm_contrast",
+    "rbm_free_energy",
+    "rbm_gibbs",
+    "rbm_reverse_ais",
+]
 
 
 def rbm_gibbs(
@@ -57,8 +65,7 @@ def rbm_gibbs(
         https://www.cs.toronto.edu/~hinton/absps/tr00-004.pdf
     """
     _check_rbm(v, weight, visible_bias, hidden_bias, base_bias)
-    if steps < 0:
-        raise ValueError(f"steps counts Gibbs steps and cannot be negative, but is {steps}")
+    _check_steps(steps)
     twin = backend("rbm_gibbs", weight)
     return twin.rbm_gibbs(v, weight, visible_bias, hidden_bias, steps, beta=beta, base_bias=base_bias)
 
@@ -93,6 +100,30 @@ def rbm_free_energy(
     _check_rbm(v, weight, visible_bias, hidden_bias, base_bias)
     twin = backend("rbm_free_energy", weight)
     return twin.rbm_free_energy(v, weight, visible_bias, hidden_bias, beta=beta, base_bias=base_bias)
+
+
+def rbm_contrast(
+    v: Tensor, weight: Tensor, visible_bias: Tensor, hidden_bias: Tensor, steps: int
+) -> tuple[Tensor, Tensor]:
+    """Free energies of states and of where `steps` Gibbs steps take them, whose difference CD-k descends.
+
+    As `rbm_free_energy` of both, but what the first step needs of the states is found once for both.
+
+    Args:
+        v: [M, V] states of zeros and ones; the rest as in `rbm_gibbs`.
+
+    Returns:
+        [M] of the states and [M] of the ends of their chains, which are detached; nats, with gradients.
+
+    Raises:
+        ValueError: `steps` is negative or the shapes do not fit.
+
+    Source:
+        As `rbm_gibbs`.
+    """
+    _check_rbm(v, weight, visible_bias, hidden_bias, None)
+    _check_steps(steps)
+    return backend("rbm_contrast", weight).rbm_contrast(v, weight, visible_bias, hidden_bias, steps)
 
 
 def rbm_ais(
@@ -234,6 +265,11 @@ def bernoulli_log_prob(logits: Tensor, bits: Tensor) -> Tensor:
             f"logits and bits must agree on their last axis, but are {tuple(logits.shape)} and {tuple(bits.shape)}"
         )
     return backend("bernoulli_log_prob", logits).bernoulli_log_prob(logits, bits)
+
+
+def _check_steps(steps: int) -> None:
+    if steps < 0:
+        raise ValueError(f"steps counts Gibbs steps and cannot be negative, but is {steps}")
 
 
 def _check_rbm(v: Tensor, weight: Tensor, visible_bias: Tensor, hidden_bias: Tensor, base_bias: Tensor | None) -> None:

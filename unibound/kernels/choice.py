@@ -13,7 +13,9 @@ from torch import Tensor
 
 from unibound.kernels import reference
 
-SWEEPS = ("rbm_ais", "rbm_gibbs", "rbm_reverse_ais")
+SWEEPS = ("rbm_ais", "rbm_contrast", "rbm_gibbs", "rbm_reverse_ais")
+MANY = 2**17
+"""Logits from which on a compiler is worth its import."""
 
 
 @attrs.frozen
@@ -41,7 +43,8 @@ def _fused_can(op: str, like: Tensor) -> bool:
 
 
 def _compiled_can(op: str, like: Tensor) -> bool:
-    return op.startswith("rbm_") and like.dtype == torch.float32 and like.device.type == "cpu"
+    large = op.startswith("rbm_") or (op == "bernoulli_log_prob" and like.numel() > MANY)
+    return large and like.dtype == torch.float32 and like.device.type == "cpu"
 
 
 TWINS = (

@@ -1,30 +1,33 @@
-"""The sweeps and the free energy of an RBM as compiled loops for the CPU: numba twins of `reference`, float32.
+"""What concerns an RBM as compiled loops for the CPU: numba twins of `reference`; that for bits is in `bits`.
 
-Three things make them fast. A state is binary, so each of their products is a lookup; see `lookup`. Softplus, sigmoid,
-random draw and comparison share one pass and one exponential per temperature. The random numbers come from one
-xoshiro128++ generator per unit, so that the compiler draws a vector of them at a time.
+Two things make them fast, in float32. A state is binary, so each of their products is a lookup; see `lookup`. Softplus,
+sigmoid, random draw and comparison share one pass and one exponential; see `passes`. Blocks of chains are independent,
+draw from generators of their own, and are shared by as many threads as torch is given, which changes no draw.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numba
 import numpy as np
 import torch
-from llvmlite import ir
-from numba.extending import intrinsic
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from unibound.kernels import reference
+from unibound.kernels.bits import bernoulli_log_prob
 from unibound.kernels.lookup import add_product, are_bits, encode, encoded, group_count, jit, packed
+from unibound.kernels.passes import draw, sample, subtract_softplus, weigh
 
-_BLOCK = 512  # chains that are swept together
+__all__ = ["bernoulli_log_prob", "rbm_ais", "rbm_contrast", "rbm_free_energy", "rbm_gibbs", "rbm_reverse_ais"]
+
+_BLOCK = 256  # chains that are swept together
+_ROWS = 1024  # states whose free energy is found together
 _FEWEST = 32  # rows of bits that repay the making of the tables
 _SMALL = 2**14  # weights up to which the cost of a call outweighs that of a product
 _f = np.float32
-_u = np.uint32
 
 
 def rbm_gibbs(
@@ -56,33 +59,68 @@ def rbm_free_energy(
 ) -> Tensor:
     """-log f_beta of states, differentiable once in the parameters; see `unibound.kernels.rbm_free_energy`."""
     rows = v.detach().reshape(-1, v.shape[-1]).to(torch.float32)  # [N, V]
-    small = len(rows) < _FEWEST or weight.numel() < _SMALL
-    if small or beta != 1.0 or v.requires_grad or not are_bits(rows.numpy()):
+    if beta != 1.0 or v.requires_grad or not _repays(rows, weight):
         return reference.rbm_free_energy(v, weight, visible_bias, hidden_bias, beta=beta, base_bias=base_bias)
-    return _FreeEnergy.apply(rows, weight, visible_bias, hidden_bias).view(v.shape[:-1])  # type: ignore[no-any-return]
+    x = _activations(rows, packed(weight), hidden_bias)
+    return _FreeEnergy.apply(rows, x, weight, visible_bias, hidden_bias).view(v.shape[:-1])  # type: ignore[no-any-return]
+
+
+def rbm_contrast(
+    v: Tensor, weight: Tensor, visible_bias: Tensor, hidden_bias: Tensor, steps: int
+) -> tuple[Tensor, Tensor]:
+    """Free energies of states and of where they move; see `unibound.kernels.rbm_contrast`.
+
+    The weight is packed once, and what the hidden units of the states are drawn by is kept for the gradient.
+    """
+    start = v.detach().to(torch.float32)  # [M, V]
+    if steps < 1 or v.requires_grad or not _repays(start, weight):
+        return reference.rbm_contrast(v, weight, visible_bias, hidden_bias, steps)
+    to_hidden, to_visible = packed(weight), packed(weight.T)
+    first = x = _activations(start, to_hidden, hidden_bias)
+    end, lanes = torch.empty_like(start, memory_format=torch.contiguous_format), _lanes(1, weight)[0]
+    for _ in range(steps):
+        _descend(x.numpy(), to_visible, visible_bias.detach().numpy(), lanes, end.numpy())
+        x = _activations(end, to_hidden, hidden_bias)
+    both = torch.cat([start, end]), torch.cat([first, x])
+    free = _FreeEnergy.apply(*both, weight, visible_bias, hidden_bias)
+    return free[: len(v)], free[len(v) :]  # type: ignore[index]
+
+
+def _repays(rows: Tensor, weight: Tensor) -> bool:
+    """Whether states [N, V] are bits, and enough of them."""
+    return len(rows) >= _FEWEST and weight.numel() >= _SMALL and bool(are_bits(rows.numpy()))
+
+
+def _activations(v: Tensor, panels: np.ndarray, hidden_bias: Tensor) -> Tensor:
+    """c + v'W of bits v [N, V]: [N, H]."""
+    x = hidden_bias.detach().repeat(len(v), 1)
+
+    def some(rows: slice) -> None:
+        add_product(encoded(v[rows]), panels, x[rows].numpy())
+
+    _share(some, len(v), _ROWS)
+    return x
 
 
 class _FreeEnergy(torch.autograd.Function):
-    """-v'b - sum softplus(c + v'W) of bits v [N, V]; all three products of value and gradient are lookups."""
+    """-v'b - sum softplus(x) of bits v [N, V] and x = c + v'W [N, H]; the product of the gradient is a lookup too."""
 
     @staticmethod
-    def forward(ctx: Any, v: Tensor, weight: Tensor, visible_bias: Tensor, hidden_bias: Tensor) -> Tensor:
-        x = hidden_bias.repeat(len(v), 1)  # [N, H]
-        add_product(encoded(v), packed(weight), x.numpy())
+    def forward(ctx: Any, v: Tensor, x: Tensor, weight: Tensor, visible_bias: Tensor, hidden_bias: Tensor) -> Tensor:
         ctx.save_for_backward(v, x)
         free = v @ -visible_bias  # [N]
-        _subtract_softplus(x.numpy(), free.numpy())
+        _share(lambda rows: subtract_softplus(x[rows].numpy(), free[rows].numpy()), len(v), _ROWS)
         return free
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, Tensor, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, None, Tensor, Tensor, Tensor]:  # type: ignore[override]
         v, x = ctx.saved_tensors
         grad = -grad  # [N]
         hidden = x.sigmoid().mul_(grad[:, None])  # [N, H]
         grad_weight = torch.zeros(v.shape[1], x.shape[1])
         add_product(encoded(v.T), packed(hidden), grad_weight.numpy())
-        return None, grad_weight, grad @ v, hidden.sum(0)
+        return None, None, grad_weight, grad @ v, hidden.sum(0)
 
 
 def rbm_ais(
@@ -111,158 +149,111 @@ def _run(
     b, c, a = (t.detach().numpy() for t in (visible_bias, hidden_bias, base))
     state = v.detach().to(torch.float32, copy=True, memory_format=torch.contiguous_format)  # [M, V]
     log_w = torch.zeros(len(v), dtype=torch.float64)  # [M]
-    lanes = torch.randint(-(2**31), 2**31, (4, max(weight.shape)), dtype=torch.int32).numpy().view(np.uint32)
+    lanes = _lanes(-(-len(v) // _BLOCK), weight)
     # Rounded once, so that what one step calls warm the next calls cold.
     temperatures = betas.float().contiguous().numpy()
-    _sweep(state.numpy(), packed(weight), packed(weight.T), b, c, a, temperatures, direction, lanes, log_w.numpy())
+    to_hidden, to_visible = packed(weight), packed(weight.T)
+
+    def some(rows: slice) -> None:
+        own = lanes[rows.start // _BLOCK]
+        states, weights = state[rows].numpy(), log_w[rows].numpy()
+        _sweep(states, to_hidden, to_visible, b, c, a, temperatures, direction, own, weights)
+
+    _share(some, len(v), _BLOCK)
     return state, log_w
 
 
-@intrinsic
-def _as_float(typing_context: Any, bits: Any) -> Any:
-    """The float32 with the bit pattern of an int32."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.bitcast(args[0], ir.FloatType())
-
-    return numba.float32(numba.int32), generate
+def _lanes(blocks: int, weight: Tensor) -> np.ndarray:
+    """States of the generators of each block: [blocks, 4, units]."""
+    size = (blocks, 4, max(weight.shape))
+    return torch.randint(-(2**31), 2**31, size, dtype=torch.int32).numpy().view(np.uint32)
 
 
-_inline = numba.njit(inline="always")
-
-
-@_inline
-def _exp2m1(t):
-    """2^t as (2^n, 2^n (2^r - 1)) with n + r = t and |r| <= 1/2: 2^t - 1 keeps its relative precision near t = 0."""
-    n = np.floor(t + _f(0.5))
-    r = t - n
-    q = r * (
-        _f(0.69314718)
-        + r
-        * (
-            _f(0.24022651)
-            + r
-            * (
-                _f(0.055504109)
-                + r * (_f(0.0096181291) + r * (_f(0.0013333558) + r * (_f(0.00015403530) + r * _f(1.5252734e-5))))
-            )
-        )
-    )
-    power = _as_float(np.int32((np.int32(n) + np.int32(127)) << np.int32(23)))
-    return power, power * q
+def _share(work: Callable[[slice], None], count: int, size: int) -> None:
+    """Do work on blocks of so many rows, in the threads that torch is given; it lets go of the interpreter's lock."""
+    blocks = [slice(first, min(first + size, count)) for first in range(0, count, size)]
+    if (threads := min(torch.get_num_threads(), len(blocks))) < 2:
+        for block in blocks:
+            work(block)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, blocks))
 
 
 @jit
-def _draw(s0, s1, s2, s3, out):
-    """One xoshiro128++ step per lane: uniforms on (0, 1), the midpoints of 2^23 intervals."""
-    for j in range(out.shape[0]):
-        a, b, c, d = s0[j], s1[j], s2[j], s3[j]
-        x = _u(a + d)
-        x = _u(_u(_u(x << _u(7)) | _u(x >> _u(25))) + a)
-        out[j] = (_f(np.int32(x >> _u(9))) + _f(0.5)) * _f(2.0**-23)
-        t = _u(b << _u(9))
-        c = _u(c ^ a)
-        d = _u(d ^ b)
-        s1[j] = _u(b ^ c)
-        s0[j] = _u(a ^ d)
-        s2[j] = _u(c ^ t)
-        s3[j] = _u(_u(d << _u(11)) | _u(d >> _u(21)))
-
-
-@jit
-def _weigh(x, cold, step):
-    """sum_j softplus((cold + step) x_j) - softplus(cold x_j)."""
-    relu = _f(0)
-    rest = _f(0)
-    for j in range(x.shape[0]):
-        size = min(abs(x[j]) * _f(1.442695041), _f(1e30))
-        relu += max(x[j], _f(0))
-        e0, m0 = _exp2m1(max(-cold * size, _f(-120)))
-        e0 += m0
-        e1, m1 = _exp2m1(max(-step * size, _f(-120)))
-        change = e0 * (m1 + (e1 - _f(1)))  # exp(-warm |x|) - exp(-cold |x|)
-        s = change / (_f(2) + _f(2) * e0 + change)
-        z = s * s
-        rest += s * (
-            _f(2)
-            + z * (_f(2 / 3) + z * (_f(2 / 5) + z * (_f(2 / 7) + z * (_f(2 / 9) + z * (_f(2 / 11) + z * _f(2 / 13))))))
-        )
-    return relu, rest
-
-
-@jit
-def _subtract_softplus(x, out):
-    """out[m] -= sum_j softplus(x_mj)."""
-    for m in range(x.shape[0]):
-        relu, rest = _weigh(x[m], _f(0), _f(1))
-        out[m] -= relu + rest + _f(0.69314718) * x.shape[1]
-
-
-@jit
-def _sample(x, scale, bias, uniform, bits):
-    """bits ~ sigmoid(scale x + bias)."""
-    for j in range(x.shape[0]):
-        t = -(scale * x[j] + bias[j]) * _f(1.442695041)
-        e, m = _exp2m1(min(max(t, _f(-120)), _f(120)))
-        bits[j] = np.uint8(uniform[j] * (_f(1) + (e + m)) < _f(1))
+def _descend(x, to_visible, b, lanes, v):
+    """v [M, V] ~ p(v | h) of h ~ p(h | x), by activations x [M, H] of the hidden units."""
+    count, hidden = x.shape
+    visible = v.shape[1]
+    codes = np.empty((count, group_count(hidden)), np.uint8)
+    bits = np.zeros(max(4 * codes.shape[1], visible), np.uint8)
+    uniform = np.empty(lanes.shape[1], np.float32)
+    no_bias = np.zeros(hidden, np.float32)
+    for m in range(count):
+        draw(lanes[0], lanes[1], lanes[2], lanes[3], uniform[:hidden])
+        sample(x[m], _f(1), no_bias, uniform, bits)
+        encode(bits[: 4 * codes.shape[1]], codes[m])
+        v[m] = _f(0)
+    add_product(codes, to_visible, v)
+    for m in range(count):
+        draw(lanes[0], lanes[1], lanes[2], lanes[3], uniform[:visible])
+        sample(v[m], _f(1), b, uniform, bits)
+        for i in range(visible):
+            v[m, i] = _f(bits[i])
 
 
 @jit
 def _sweep(v, to_hidden, to_visible, b, c, a, betas, direction, lanes, log_w):
-    """All temperatures, one block of chains after the other. `direction`: 1 up, -1 down, 0 without weights."""
-    chains, visible = v.shape
+    """All temperatures of one block of chains. `direction`: 1 up, -1 down, 0 without weights."""
+    count, visible = v.shape
     hidden = c.shape[0]
-    block = min(_BLOCK, chains)
-    x, y = np.empty((block, hidden), np.float32), np.empty((block, visible), np.float32)
-    v_codes = np.empty((block, group_count(visible)), np.uint8)
-    h_codes = np.empty((block, group_count(hidden)), np.uint8)
-    v_bits = np.zeros((block, 4 * v_codes.shape[1]), np.uint8)
+    x, y = np.empty((count, hidden), np.float32), np.empty((count, visible), np.float32)
+    v_codes = np.empty((count, group_count(visible)), np.uint8)
+    h_codes = np.empty((count, group_count(hidden)), np.uint8)
+    v_bits = np.zeros((count, 4 * v_codes.shape[1]), np.uint8)
     h_bits = np.zeros(4 * h_codes.shape[1], np.uint8)
     s0, s1, s2, s3 = lanes[0], lanes[1], lanes[2], lanes[3]
     uniform = np.empty(lanes.shape[1], np.float32)
     bias = np.empty(visible, np.float32)
     no_bias = np.zeros(hidden, np.float32)
     last = betas.shape[0] - 1
-    for start in range(0, chains, block):
-        count = min(block, chains - start)
+    for m in range(count):
+        for i in range(visible):
+            v_bits[m, i] = np.uint8(v[m, i] != _f(0))
+        encode(v_bits[m], v_codes[m])
+    for k in range(last + 1):
+        # Upward the pair (k, k + 1) is weighed before the move at k + 1, downward (k - 1, k) after the move at k - 1.
+        other = k + direction
+        weighs = direction != 0 and 0 <= other <= last
+        if k == last and not weighs:
+            break
         for m in range(count):
-            for i in range(visible):
-                v_bits[m, i] = np.uint8(v[start + m, i] != _f(0))
+            x[m] = c
+        add_product(v_codes, to_hidden, x)
+        if weighs:
+            step = betas[other] - betas[k]
+            for m in range(count):
+                relu, rest = weigh(x[m], betas[k], step)
+                tilt = _f(0)
+                for i in range(visible):
+                    tilt += (b[i] - a[i]) * _f(v_bits[m, i])
+                gain = np.float64(step) * (np.float64(relu) + np.float64(tilt)) + np.float64(rest)
+                log_w[m] += direction * gain
+        if k == last:
+            break
+        beta = betas[max(other, k)]
+        for i in range(visible):
+            bias[i] = a[i] + beta * (b[i] - a[i])
+        for m in range(count):
+            draw(s0, s1, s2, s3, uniform[:hidden])
+            sample(x[m], beta, no_bias, uniform, h_bits)
+            encode(h_bits, h_codes[m])
+            y[m] = _f(0)
+        add_product(h_codes, to_visible, y)
+        for m in range(count):
+            draw(s0, s1, s2, s3, uniform[:visible])
+            sample(y[m], beta, bias, uniform, v_bits[m])
             encode(v_bits[m], v_codes[m])
-        for k in range(last + 1):
-            # Upward the pair (k, k + 1) is weighed before the move at k + 1, downward (k - 1, k) after the
-            # move at k - 1.
-            other = k + direction
-            weighs = direction != 0 and 0 <= other <= last
-            if k == last and not weighs:
-                break
-            for m in range(count):
-                x[m] = c
-            add_product(v_codes[:count], to_hidden, x[:count])
-            if weighs:
-                step = betas[other] - betas[k]
-                for m in range(count):
-                    relu, rest = _weigh(x[m], betas[k], step)
-                    tilt = _f(0)
-                    for i in range(visible):
-                        tilt += (b[i] - a[i]) * _f(v_bits[m, i])
-                    gain = np.float64(step) * (np.float64(relu) + np.float64(tilt)) + np.float64(rest)
-                    log_w[start + m] += direction * gain
-            if k == last:
-                break
-            beta = betas[max(other, k)]
-            for i in range(visible):
-                bias[i] = a[i] + beta * (b[i] - a[i])
-            for m in range(count):
-                _draw(s0, s1, s2, s3, uniform[:hidden])
-                _sample(x[m], beta, no_bias, uniform, h_bits)
-                encode(h_bits, h_codes[m])
-                y[m] = _f(0)
-            add_product(h_codes[:count], to_visible, y[:count])
-            for m in range(count):
-                _draw(s0, s1, s2, s3, uniform[:visible])
-                _sample(y[m], beta, bias, uniform, v_bits[m])
-                encode(v_bits[m], v_codes[m])
-        for m in range(count):
-            for i in range(visible):
-                v[start + m, i] = _f(v_bits[m, i])
+    for m in range(count):
+        for i in range(visible):
+            v[m, i] = _f(v_bits[m, i])

@@ -48,6 +48,15 @@ def rbm_gibbs(
     return _run(v, weight, visible_bias, hidden_bias, base, betas, 0)[0]
 
 
+def rbm_contrast(
+    v: Tensor, weight: Tensor, visible_bias: Tensor, hidden_bias: Tensor, steps: int
+) -> tuple[Tensor, Tensor]:
+    """Free energies of states and of where they move; see `unibound.kernels.rbm_contrast`."""
+    end = rbm_gibbs(v, weight, visible_bias, hidden_bias, steps)
+    free = reference.rbm_free_energy(torch.cat([v, end]), weight, visible_bias, hidden_bias)
+    return free[: len(v)], free[len(v) :]
+
+
 def rbm_ais(
     v: Tensor, weight: Tensor, visible_bias: Tensor, hidden_bias: Tensor, base_bias: Tensor, betas: Tensor
 ) -> tuple[Tensor, Tensor]:

@@ -33,7 +33,7 @@ _TABLE = _ROW << _BITS  # bytes
 _vector = ir.VectorType(ir.FloatType(), _LANES)
 _word = ir.IntType(64)
 
-jit = numba.njit(cache=True, fastmath={"nsz", "arcp", "contract", "afn", "reassoc"}, error_model="numpy")
+jit = numba.njit(cache=True, nogil=True, fastmath={"nsz", "arcp", "contract", "afn", "reassoc"}, error_model="numpy")
 
 
 @jit

@@ -59,6 +59,15 @@ def rbm_free_energy(
     return -(v @ bias) - hidden.sum(-1)
 
 
+def rbm_contrast(
+    v: Tensor, weight: Tensor, visible_bias: Tensor, hidden_bias: Tensor, steps: int
+) -> tuple[Tensor, Tensor]:
+    """Free energies of states and of where they move; see `unibound.kernels.rbm_contrast`."""
+    end = rbm_gibbs(v, weight, visible_bias, hidden_bias, steps)
+    free = rbm_free_energy(torch.cat([v, end]), weight, visible_bias, hidden_bias)
+    return free[: len(v)], free[len(v) :]
+
+
 @torch.no_grad()
 def rbm_ais(
     v: Tensor, weight: Tensor, visible_bias: Tensor, hidden_bias: Tensor, base_bias: Tensor, betas: Tensor

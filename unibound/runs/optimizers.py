@@ -8,14 +8,14 @@ from torch import nn
 from unibound.settings.records import Optimizer
 
 
-def make_optimizer(settings: Optimizer, module: nn.Module) -> torch.optim.Optimizer:
-    """The torch optimizer that the settings describe, for all parameters of a module."""
+def make_optimizer(settings: Optimizer, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """The torch optimizer that the settings describe, for some parameters."""
     lr, decay = settings.learning_rate, settings.weight_decay
     if settings.algorithm == "adam":
-        return torch.optim.AdamW(module.parameters(), lr, weight_decay=decay, fused=True)
+        return torch.optim.AdamW(parameters, lr, weight_decay=decay, fused=True)
     if settings.algorithm == "adamax":
-        return torch.optim.Adamax(module.parameters(), lr, weight_decay=decay)
-    return torch.optim.SGD(module.parameters(), lr, momentum=settings.momentum, weight_decay=decay, fused=True)
+        return torch.optim.Adamax(parameters, lr, weight_decay=decay)
+    return torch.optim.SGD(parameters, lr, momentum=settings.momentum, weight_decay=decay, fused=True)
 
 
 def rate_factor(settings: Optimizer, done: float) -> float:

@@ -117,7 +117,7 @@ class Training:
             "stage": self.stage,
             "epoch": self.epoch,
             "steps": self.steps,
-            "optimizers": {group: optimizer.state_dict() for group, optimizer in self.optimizers.items()},
+            "optimizers": {groups: optimizer.state_dict() for groups, optimizer in self.optimizers.items()},
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
@@ -128,12 +128,12 @@ class Training:
         self._begin(self.stages[self.stage])
         self.joint.load_state_dict(weights)
         self.steps = state["steps"]
-        for group, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(state["optimizers"][group])
+        for groups, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][groups])
             for parameter, moments in optimizer.state.items():
                 for name, value in moments.items():
                     if torch.is_tensor(value) and value.dim() > 0 and value.shape != parameter.shape:
-                        raise ValueError(f"{name} of {group} has another shape")
+                        raise ValueError(f"{name} of {groups} has another shape")
         torch.set_rng_state(state["rng"])
         if torch.cuda.is_available() and state["cuda_rng"]:
             torch.cuda.set_rng_state_all(state["cuda_rng"])
@@ -201,11 +201,15 @@ class Training:
         trained = set(stage.trains or parts) | {"auxiliary"}
         for group, module in parts.items():
             module.requires_grad_(group in trained)
+        alike: dict[Optimizer, list[str]] = {}  # one for groups that are stepped alike: a step costs by the call
+        for group, module in parts.items():
+            if group in trained and any(True for _ in module.parameters()):
+                alike.setdefault(stage.optimizers.get(group, stage.optimizer), []).append(group)
         self.optimizers = {
-            group: make_optimizer(stage.optimizers.get(group, stage.optimizer), module)
-            for group, module in parts.items()
-            if group in trained and any(True for _ in module.parameters())
+            ", ".join(groups): make_optimizer(settings, [p for group in groups for p in parts[group].parameters()])
+            for settings, groups in alike.items()
         }
+        self._rates = dict(zip(self.optimizers, alike, strict=True))
         self.steps = 0
 
     @property
@@ -213,10 +217,10 @@ class Training:
         return math.ceil(len(self.x) / self.batch_size)
 
     def _set_learning_rates(self, stage: Stage, done: float) -> None:
-        for group, optimizer in self.optimizers.items():
-            settings = stage.optimizers.get(group, stage.optimizer)
-            for parameters in optimizer.param_groups:
-                parameters["lr"] = settings.learning_rate * rate_factor(settings, done / stage.epochs)
+        for groups, settings in self._rates.items():
+            rate = settings.learning_rate * rate_factor(settings, done / stage.epochs)
+            for parameters in self.optimizers[groups].param_groups:
+                parameters["lr"] = rate
 
     @contextmanager
     def overflow_reported(self) -> Iterator[None]:

@@ -93,10 +93,12 @@ class CD(Estimator):
             tau = joint.p.state(x, joint.q(x).sample())  # [B, *Z]
         if self.policy_gradient:
             surrogate = joint_divergence(prior, tau, self.steps)  # [B]
+        elif self.persistent:
+            positive, negative = prior.free_energy(torch.cat([tau, prior.chains])).tensor_split([len(tau)])
+            surrogate = positive - negative.mean()
         else:
-            ends = prior.chains if self.persistent else prior.move(tau, self.steps)
-            positive, negative = prior.free_energy(torch.cat([tau, ends])).split([len(tau), len(ends)])
-            surrogate = positive - (negative.mean() if self.persistent else negative)
+            positive, negative = prior.contrast(tau, self.steps)  # [B] twice
+            surrogate = positive - negative
         return Estimate(surrogate, bound=None, log_weights=None, side="none")
 
     def check(self, joint: JointBound, x: Tensor) -> None:
