@@ -31,11 +31,13 @@ class Particles:
         tau: latents [K, B, *Z].
         log_q: log q(tau | x) [K, B], nats.
         log_p: log p*(x, tau) [K, B], nats.
+        posterior: the q(tau | x) that they were drawn from, if it is wanted for more.
     """
 
     tau: Tensor
     log_q: Tensor
     log_p: Tensor
+    posterior: Distribution | None = None
 
     @property
     def log_weights(self) -> Tensor:
@@ -148,7 +150,7 @@ class JointBound(nn.Module):
         if backward == "all" or not torch.is_grad_enabled():
             log_p = self.p.log_joint(x, tau)
             _require_one_each("log p(x, tau)", log_p, tau)
-            return Particles(tau, _path(posterior, tau, log_q) if path_only else log_q, log_p)
+            return Particles(tau, _path(posterior, tau, log_q) if path_only else log_q, log_p, posterior)
         log_p = self._scored(x, tau)
         _require_one_each("log p(x, tau)", log_p, tau)
         at = self.choose(log_p - log_q.detach()), torch.arange(len(x), device=x.device)
@@ -156,7 +158,7 @@ class JointBound(nn.Module):
         if reparameterized:
             log_chosen = log_q[at] if isinstance(posterior, Drawn) else posterior.log_prob(chosen)
             log_q = _lend(_path(posterior, chosen, log_chosen) if path_only else log_chosen, log_q)
-        return Particles(tau, log_q, _lend(self.p.log_joint(x, chosen), log_p))
+        return Particles(tau, log_q, _lend(self.p.log_joint(x, chosen), log_p), posterior)
 
     def choose(self, log_w: Tensor) -> Tensor:
         """Draw one particle of each datum by its weight: log_w [K, B] to indices [B]."""

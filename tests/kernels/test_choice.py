@@ -19,7 +19,9 @@ def choose(monkeypatch):
         monkeypatch.delenv("TRITON_INTERPRET", raising=False)
         monkeypatch.setattr(choice, "installed", lambda package: package in installed)
         monkeypatch.setattr(choice, "load", lambda name: name)
-        like = SimpleNamespace(dtype=dtype, is_cuda=device == "cuda", device=SimpleNamespace(type=device))
+        like = SimpleNamespace(
+            dtype=dtype, is_cuda=device == "cuda", device=SimpleNamespace(type=device), numel=lambda: 1
+        )
         return choice.backend(op, like)
 
     return choose
@@ -37,7 +39,10 @@ def test_the_fastest_that_can(choose):
     assert choose(installed=both, dtype=torch.float64) is reference
     assert choose("rbm_free_energy", installed=both) == "compiled"
     assert choose("rbm_free_energy", installed=both, device="cuda") is reference
+    assert choose("rbm_contrast", installed=both) == "compiled"
+    assert choose("rbm_contrast", installed=both, device="cuda") == "fused"
     assert choose("leave_one_out", installed=both) is reference
+    assert choose("bernoulli_log_prob", installed=both) is reference  # too few to import a compiler for
     assert choose("leave_one_out", installed=both, device="cuda", dtype=torch.float64) == "fused"
     assert choose("rbm_ais", installed=both, device="cuda", dtype=torch.float64) is reference
 

@@ -12,7 +12,7 @@ from torch.func import grad, vmap
 from torch.nn import functional as F
 
 from unibound import kernels
-from unibound.kernels import reference
+from unibound.kernels import choice, reference
 
 SHAPES = [((k, b, 33), (b, 33)) for k in (1, 2, 5, 50) for b in (1, 7, 33)]
 SHAPES += [(bits, logits) for logits, bits in SHAPES]
@@ -26,6 +26,7 @@ SHAPES += [
 # Triton's interpreter takes a millisecond per row.
 SMALL = [shapes for shapes in SHAPES if math.prod(torch.broadcast_shapes(*shapes)[:-1]) <= 70]
 CASES = [("reference", *shapes) for shapes in SHAPES] + [("fused", *shapes) for shapes in SMALL]
+CASES += [("compiled", *shapes) for shapes in SHAPES]
 CASES += [pytest.param("fused", *shapes, marks=pytest.mark.slow) for shapes in SHAPES if shapes not in SMALL]
 
 
@@ -84,9 +85,9 @@ def test_leave_one_out_needs_two():
 
 @pytest.mark.parametrize(("name", "logits_shape", "bits_shape"), CASES)
 def test_log_prob_and_gradients(name, request, logits_shape, bits_shape):
-    module = reference if name == "reference" else request.getfixturevalue("fused")
+    module = reference if name == "reference" else request.getfixturevalue(name)
     device = "cuda" if name == "fused" and torch.cuda.is_available() else "cpu"
-    for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 2e-5)):
+    for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 2e-5))[name == "compiled" :]:
         logits = (torch.randn(logits_shape, dtype=dtype, device=device) * 10).requires_grad_()
         bits = torch.rand(bits_shape, dtype=dtype, device=device).round().requires_grad_()
         got, expected = module.bernoulli_log_prob(logits, bits), naive_log_prob(logits, bits)
@@ -121,6 +122,27 @@ def test_log_prob_of_extreme_logits(dtype):
         got = kernels.bernoulli_log_prob(logits, bits)
         torch.testing.assert_close(got, F.logsigmoid(sign * logits[:, 0].double()).to(dtype), rtol=1e-6, atol=1e-13)
     assert kernels.bernoulli_log_prob(logits, torch.tensor([True])).dtype == dtype
+
+
+@pytest.mark.parametrize("suffix", [(1000, 200), (200,)])
+def test_log_prob_of_many_bits_in_one_pass(compiled, suffix):
+    """Where bits ask for no gradient; to the second derivative, under vmap, and of strided tensors too."""
+    logits = torch.randn(1000, 200, 2).mul(8).requires_grad_()
+    bits = (torch.rand(suffix) < 0.3).float()
+    assert choice.backend("bernoulli_log_prob", logits) is compiled
+    assert choice.backend("bernoulli_log_prob", logits[:3]) is reference
+    y, weights = logits.movedim(-1, 0), torch.rand(2, 1000)  # [2, 1000, 200], strided
+    got, expected = kernels.bernoulli_log_prob(y, bits), naive_log_prob(y, bits)
+    torch.testing.assert_close(got, expected, rtol=2e-6, atol=1e-4)
+    for deeper in (False, True):
+        slopes = [torch.autograd.grad((out * weights).sum(), logits, create_graph=True)[0] for out in (got, expected)]
+        if deeper:
+            slopes = [torch.autograd.grad(slope.square().sum(), logits, retain_graph=True)[0] for slope in slopes]
+        else:
+            slopes[0] = torch.autograd.grad((got * weights).sum(), logits, retain_graph=True)[0]
+        torch.testing.assert_close(*slopes, rtol=0, atol=3e-7)
+    each = vmap(grad(lambda y: kernels.bernoulli_log_prob(y, bits).sum()))(y.detach())
+    torch.testing.assert_close(each, (bits - y.sigmoid()).detach(), rtol=0, atol=3e-7)
 
 
 def test_log_prob_makes_no_particle_sized_temporary():

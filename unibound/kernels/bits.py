@@ -1,4 +1,4 @@
-"""The log-probability of bits, one compiled pass each way: the numba twin of `reference.bernoulli_log_prob`, float32."""
+"""The log-probability of bits, one compiled pass each way: the numba twin of the definition in `reference`, float32."""
 
 from __future__ import annotations
 

@@ -46,7 +46,8 @@ class SGVB(Estimator):
         if self.analytic_kl:
             prior = explicit_prior(joint)
             log_likelihood = particles.log_p - prior.log_prob(particles.tau)  # [K, B]
-            elbo = log_likelihood.mean(0) - kl_divergence(joint.q(x), prior)
+            assert particles.posterior is not None
+            elbo = log_likelihood.mean(0) - kl_divergence(particles.posterior, prior)
         return Estimate(-elbo, elbo.detach(), log_w.detach(), side="lower")
 
     def check(self, joint: JointBound, x: Tensor) -> None:
