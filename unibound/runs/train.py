@@ -17,7 +17,7 @@ from unibound.estimator import Estimate, Estimator
 from unibound.joint import JointBound
 from unibound.registry import did_you_mean
 from unibound.runs.optimizers import make_optimizer, rate_factor
-from unibound.settings.records import Stage
+from unibound.settings.records import Optimizer, Stage
 from unibound.weights import effective_sample_size
 
 
