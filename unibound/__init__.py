@@ -11,7 +11,8 @@ from unibound.moved import forward
 if TYPE_CHECKING:  # Importing these imports torch, so each is imported when it is asked for: `__getattr__` reads here.
     from unibound.claim import Interval, Side
     from unibound.data.splits import DataSet, Splits
-    from unibound.energy import EnergyPrior, Enumeration
+    from unibound.energies.energy import EnergyPrior, Enumeration
+    from unibound.energies.transition import Transition
     from unibound.errors import NonFiniteError, PluginError, UniboundError, UsageError
     from unibound.estimator import Estimate, Estimator
     from unibound.generation import Directed, Generation, Layered
@@ -24,7 +25,6 @@ if TYPE_CHECKING:  # Importing these imports torch, so each is imported when it 
     from unibound.prior import Prior
     from unibound.registry import registries
     from unibound.runs.run import Run
-    from unibound.transition import Transition
 
 __version__ = "0.2.0"
 

@@ -20,12 +20,12 @@ from unibound.errors import UsageError
 
 if TYPE_CHECKING:
     from unibound.data.splits import DataSet
+    from unibound.energies.transition import Transition
     from unibound.estimator import Estimator
     from unibound.likelihood import Likelihood
     from unibound.model import Model
     from unibound.partition.log_z import PartitionEstimator
     from unibound.prior import Prior
-    from unibound.transition import Transition
 
 GROUP = "unibound"
 OWN_DISTRIBUTION = "unibound"

@@ -14,6 +14,7 @@ from torch import nn
 
 from unibound import hookspecs
 from unibound.data.splits import DataSet
+from unibound.energies.transition import Transition
 from unibound.errors import PluginError, UsageError
 from unibound.estimator import Estimator
 from unibound.guests import at_the_door
@@ -23,7 +24,6 @@ from unibound.model import Model
 from unibound.partition.log_z import PartitionEstimator
 from unibound.prior import Prior
 from unibound.record import settings_class
-from unibound.transition import Transition
 
 KINDS: dict[str, type] = {
     "estimator": Estimator,

@@ -16,7 +16,7 @@ from torch.distributions import (
 from torch.distributions.transforms import AffineTransform
 
 from unibound.distributions import Bits, Chain, Logistic, PointMass, draw
-from unibound.flattening import flatten
+from unibound.distributions.flattening import flatten
 
 
 def normal(scale: float = 0.5) -> Distribution:

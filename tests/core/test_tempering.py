@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from unibound.energies.tempering import Flow
 from unibound.runs.watch import Watched
-from unibound.tempering import Flow
 from unibound.testing.listing import scatter
 from unibound.testing.priors import Machine
 

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from unibound import EnergyPrior, Transition, UsageError
+from unibound.energies.tempering import swap
 from unibound.partition import annealing, enumeration, schedules
-from unibound.tempering import swap
 from unibound.testing.listing import number, scatter
 from unibound.testing.priors import Machine, Table
 from unibound.testing.verdict import chi_square

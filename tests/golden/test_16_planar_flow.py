@@ -7,8 +7,8 @@ from torch.distributions import Independent, Normal
 
 pytest.importorskip("zuko")
 
+from unibound.distributions.flows import Flow, Planar
 from unibound.draws import draw
-from unibound.flows import Flow, Planar
 
 
 class At(Normal):

@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 
 from unibound import JointBound, Layered, Prior, Upward
 from unibound.distributions import Bits
-from unibound.trajectory import Binomial, Noisier, Reverse, StepGeneration, StepInference
+from unibound.sequences.trajectory import Binomial, Noisier, Reverse, StepGeneration, StepInference
 
 Bernoulli = pytest.importorskip("unibound_plugins.priors.bernoulli").Bernoulli
 

@@ -9,7 +9,7 @@ from golden import Item, items, tensor
 from listing import bits, gradients
 from torch import Tensor, nn
 
-from unibound.autoregressive import Autoregressive
+from unibound.sequences.autoregressive import Autoregressive
 
 MADE = pytest.importorskip("unibound_plugins.priors.made").MADE
 NADE = pytest.importorskip("unibound_plugins.priors.nade").NADE

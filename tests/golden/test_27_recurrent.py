@@ -14,7 +14,7 @@ from torch.nn.functional import pad
 
 from unibound import JointBound
 from unibound.distributions import Bits
-from unibound.recurrent import Follower, Recurrence, RecurrentGeneration, RecurrentInference, filtering_bound
+from unibound.sequences.recurrent import Follower, Recurrence, RecurrentGeneration, RecurrentInference, filtering_bound
 
 
 def empty_or(weight: Any, bias: Any) -> nn.Module:

@@ -8,8 +8,8 @@ from golden import Item, items, tensor
 from listing import bits
 from torch import Tensor
 
-from unibound.restricted import Restricted
-from unibound.units import BitUnits, CountUnits, RectifiedUnits
+from unibound.energies.restricted import Restricted
+from unibound.energies.units import BitUnits, CountUnits, RectifiedUnits
 
 SpinRBM = pytest.importorskip("unibound_plugins.priors.spin_rbm").SpinRBM
 PottsRBM = pytest.importorskip("unibound_plugins.priors.potts_rbm").PottsRBM

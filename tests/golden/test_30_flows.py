@@ -9,8 +9,8 @@ from test_16_planar_flow import At
 from torch import Tensor, nn
 from torch.distributions import AffineTransform, Independent, SigmoidTransform, Transform, Uniform
 
+from unibound.distributions.flows import Flow, Gated
 from unibound.draws import draw
-from unibound.flows import Flow, Gated
 
 zuko: Any = pytest.importorskip("zuko")
 Gaussian = pytest.importorskip("unibound_plugins.priors.gaussian").Gaussian

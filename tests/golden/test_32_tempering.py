@@ -11,8 +11,8 @@ from listing import bits
 from machines import Played, machine
 from torch import Tensor
 
+from unibound.energies.tempering import log_swap, swap
 from unibound.partition import annealing, enumeration, population, schedules
-from unibound.tempering import log_swap, swap
 
 CASE = "32_tempering"
 

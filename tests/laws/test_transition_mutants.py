@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from unibound import EnergyPrior, Transition, UsageError
+from unibound.energies.tempering import swap
 from unibound.support import real
-from unibound.tempering import swap
 from unibound.testing import EXAMS, examine_prior, examine_transition
 from unibound.testing.laws import energy as laws
 from unibound.testing.priors import Categories, Machine, SpinMachine, Spins, Table, Well

@@ -16,10 +16,10 @@ from unibound_plugins.priors.made import MADE
 from unibound_plugins.priors.nade import NADE
 
 from unibound import Prior, UsageError
-from unibound.autoregressive import Autoregressive, Predicted
 from unibound.draws import draw
 from unibound.evaluation.evaluate import evaluate
-from unibound.predictor import Masked, Tied
+from unibound.sequences.autoregressive import Autoregressive, Predicted
+from unibound.sequences.predictor import Masked, Tied
 from unibound.testing import examine_prior
 from unibound.testing.laws.draws import NUM_DRAWS, follow_log_prob
 from unibound.testing.listing import all_bits, scatter
@@ -151,7 +151,7 @@ def test_with_identity_the_likelihood_is_exact(prior: Autoregressive) -> None:
 def test_large_batches_are_scored_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     prior, x = scatter(NADE((2, 2)), 1), all_bits((2, 2)).view(2, 8, 2, 2)
     whole = prior.log_prob(x)
-    monkeypatch.setattr("unibound.autoregressive.AT_ONCE", 3 * prior.predictor.size)
+    monkeypatch.setattr("unibound.sequences.autoregressive.AT_ONCE", 3 * prior.predictor.size)
     with torch.no_grad():
         torch.testing.assert_close(prior.log_prob(x), whole)
 

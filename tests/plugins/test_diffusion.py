@@ -24,9 +24,9 @@ from unibound.distributions import Bits
 from unibound.evaluation.evaluate import evaluate
 from unibound.runs.pictures import samples
 from unibound.runs.train import Training
+from unibound.sequences.trajectory import Binomial, Normals, StepGeneration, sure
 from unibound.settings import sources
 from unibound.testing.listing import all_bits, scatter
-from unibound.trajectory import Binomial, Normals, StepGeneration, sure
 
 STEPS, SIZE = 3, 2
 

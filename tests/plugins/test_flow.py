@@ -22,8 +22,8 @@ from unibound_plugins.priors.flow import Flow as FlowPrior
 from unibound_plugins.priors.gaussian import Gaussian as Normals
 
 from unibound import JointBound, Prior, UsageError
+from unibound.distributions.flows import Flow, Gated
 from unibound.evaluation.evaluate import evaluate
-from unibound.flows import Flow, Gated
 from unibound.settings import sources
 from unibound.testing import examine_prior
 from unibound.testing.listing import scatter

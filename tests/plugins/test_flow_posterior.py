@@ -13,9 +13,9 @@ from unibound_plugins.estimators.rws import RWS
 from unibound_plugins.estimators.sgvb import SGVB
 
 from unibound import Directed, Inference, JointBound
+from unibound.distributions.flows import Flow, Planar
 from unibound.draws import draw
 from unibound.evaluation.evaluate import evaluate
-from unibound.flows import Flow, Planar
 from unibound.runs.train import Training
 from unibound.settings import sources
 from unibound.testing.laws.draws import NUM_DRAWS, follow_log_prob

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from unibound import EnergyPrior, Transition, UsageError
+from unibound.energies.transition import accept, slope
 from unibound.partition import annealing, schedules
 from unibound.testing import EXAMS
 from unibound.testing.laws.prior import Subject
 from unibound.testing.listing import scatter
 from unibound.testing.priors import Categories, Machine, SpinMachine, Table, Well
-from unibound.transition import accept, slope
 
 MALA = pytest.importorskip("unibound_plugins.transitions.mala").MALA
 HMC = pytest.importorskip("unibound_plugins.transitions.hmc").HMC

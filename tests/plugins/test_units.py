@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from unibound import UsageError
+from unibound.distributions.truncated import Rectified
 from unibound.evaluation.certify import certify
 from unibound.partition import annealing, enumeration, schedules
 from unibound.settings.defaults import likelihood_over
 from unibound.support import integer_interval, require, spin
 from unibound.testing import examine_prior
 from unibound.testing.listing import all_states, scatter
-from unibound.truncated import Rectified
 
 SpinRBM = pytest.importorskip("unibound_plugins.priors.spin_rbm").SpinRBM
 GaussianRBM = pytest.importorskip("unibound_plugins.priors.gaussian_rbm").GaussianRBM

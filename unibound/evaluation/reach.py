@@ -17,10 +17,10 @@ from torch.distributions import Distribution
 from unibound import support
 from unibound.claim import NORMAL_95
 from unibound.data.rows import Data, spread
+from unibound.distributions.flattening import flatten
 from unibound.draws import Drawn
-from unibound.energy import EnergyPrior
+from unibound.energies.energy import EnergyPrior
 from unibound.errors import UsageError
-from unibound.flattening import flatten
 from unibound.joint import JointBound
 from unibound.partition import annealing, schedules
 from unibound.partition.posterior import Path, moves, pieces

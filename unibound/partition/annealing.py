@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from unibound.claim import Side
-from unibound.energy import EnergyPrior
+from unibound.energies.energy import EnergyPrior
 from unibound.errors import UsageError
 from unibound.partition import enumeration, population
 from unibound.partition.log_z import LEAST_FOR_A_BAR, LogZ, NormalizedPrior, Sandwich

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from unibound.energy import EnergyPrior, Enumeration
+from unibound.energies.energy import EnergyPrior, Enumeration
 from unibound.errors import UsageError
 from unibound.support import describe
 

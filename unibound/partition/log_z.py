@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from unibound.claim import NORMAL_95, Interval, Side
-from unibound.energy import EnergyPrior
+from unibound.energies.energy import EnergyPrior
 from unibound.errors import UsageError
 from unibound.prior import Prior
 from unibound.record import Record

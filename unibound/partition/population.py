@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from unibound.energy import EnergyPrior
+from unibound.energies.energy import EnergyPrior
 from unibound.partition.schedules import Schedule
 from unibound.weights import log_mean_exp
 

@@ -8,7 +8,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from unibound.energy import EnergyPrior
+from unibound.energies.energy import EnergyPrior
 from unibound.errors import UsageError
 
 Name = Literal["linear", "piecewise", "sigmoid", "adaptive"]

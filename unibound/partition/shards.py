@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from unibound import disk
-from unibound.energy import EnergyPrior
+from unibound.energies.energy import EnergyPrior
 from unibound.errors import UniboundError, UsageError
 from unibound.partition import annealing, schedules
 from unibound.partition.log_z import LogZ

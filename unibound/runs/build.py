@@ -7,7 +7,7 @@ from torch import Tensor
 from unibound import support
 from unibound.data.binarization import fit
 from unibound.data.splits import Splits
-from unibound.energy import EnergyPrior
+from unibound.energies.energy import EnergyPrior
 from unibound.errors import UsageError
 from unibound.generation import Directed, Generation, Layered
 from unibound.joint import JointBound

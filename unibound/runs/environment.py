@@ -13,7 +13,7 @@ from torch import Tensor
 
 from unibound.data.files import File
 from unibound.data.splits import Splits
-from unibound.energy import EnergyPrior
+from unibound.energies.energy import EnergyPrior
 from unibound.errors import DamagedError
 from unibound.joint import JointBound
 from unibound.kernels.choice import backend

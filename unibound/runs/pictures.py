@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from unibound import disk
-from unibound.energy import EnergyPrior
+from unibound.energies.energy import EnergyPrior
 from unibound.errors import UsageError
 from unibound.joint import JointBound
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from unibound.data.rows import Data, spread
 from unibound.distributions import Bits
-from unibound.energy import EnergyPrior
+from unibound.energies.energy import EnergyPrior
 from unibound.evaluation.diagnose import count_active
 from unibound.evaluation.evaluate import Evaluation
 from unibound.joint import JointBound

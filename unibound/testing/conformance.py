@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import attrs
 
+from unibound.energies.transition import Transition
 from unibound.estimator import Estimator
 from unibound.likelihood import Likelihood
 from unibound.model import Model
@@ -32,7 +33,6 @@ from unibound.testing.laws import (
     value,
 )
 from unibound.testing.verdict import Law, Verdict
-from unibound.transition import Transition
 
 
 @attrs.frozen(eq=False)

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
-from unibound.discrete import Spins
 from unibound.distributions import Bits
+from unibound.distributions.discrete import Spins
 from unibound.draws import Drawn, draw
 from unibound.networks import Generator, Inference
 from unibound.support import Constraint, of

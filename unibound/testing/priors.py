@@ -8,7 +8,7 @@ from torch.distributions import Distribution, Independent, Normal
 from torch.nn.functional import one_hot, softplus
 
 from unibound.distributions import Bits
-from unibound.energy import EnergyPrior
+from unibound.energies.energy import EnergyPrior
 from unibound.prior import Prior
 from unibound.support import boolean, integer_interval, real, spin, values
 from unibound.testing.listing import all_states, number

@@ -16,7 +16,7 @@ from torch.distributions import Distribution
 from torch.types import _size
 
 from unibound.draws import Drawn
-from unibound.energy import EnergyPrior
+from unibound.energies.energy import EnergyPrior
 from unibound.errors import UsageError
 from unibound.estimator import Estimate, Estimator
 from unibound.joint import JointBound

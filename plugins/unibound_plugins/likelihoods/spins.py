@@ -4,7 +4,8 @@ import attrs
 from torch import Tensor
 from torch.distributions import Distribution
 
-from unibound import Likelihood, discrete, hookimpl
+from unibound import Likelihood, hookimpl
+from unibound.distributions import discrete
 from unibound.support import spin
 
 

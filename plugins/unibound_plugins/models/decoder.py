@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from unibound import Directed, Generator, Inference, JointBound, Likelihood, Model, Prior, UsageError, hookimpl
-from unibound.autoregressive import Predicted
-from unibound.predictor import Masked
+from unibound.sequences.autoregressive import Predicted
+from unibound.sequences.predictor import Masked
 from unibound.support import boolean, describe, same
 
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from unibound import Generator, JointBound, Layered, Likelihood, Model, Prior, Upward, UsageError, hookimpl
+from unibound.sequences.trajectory import Binomial, Noise, Noisier, Normals, Reverse, StepGeneration, StepInference
 from unibound.support import boolean, describe, real, require_within, same
-from unibound.trajectory import Binomial, Noise, Noisier, Normals, Reverse, StepGeneration, StepInference
 
 LEFT = 1e-3
 """What a schedule that is not given leaves of x in the last step."""

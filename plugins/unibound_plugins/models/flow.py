@@ -9,7 +9,8 @@ from attrs.validators import deep_iterable, ge, min_len
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from unibound import Directed, Generator, Inference, JointBound, Likelihood, Model, Prior, UsageError, flows, hookimpl
+from unibound import Directed, Generator, Inference, JointBound, Likelihood, Model, Prior, UsageError, hookimpl
+from unibound.distributions import flows
 from unibound.support import describe, real, same
 
 

@@ -12,8 +12,8 @@ from torch.distributions import Distribution, Independent, Normal
 
 from unibound import Generation, Inference, JointBound, Likelihood, Model, Prior, UsageError, hookimpl
 from unibound.draws import Drawn
+from unibound.sequences.trajectory import even_times
 from unibound.support import describe, real, require_within, same
-from unibound.trajectory import even_times
 
 WAVES = 6
 """Frequencies by which networks see how much noise there is."""

@@ -10,7 +10,7 @@ from torch.distributions import Distribution
 from torch.nn.functional import pad
 
 from unibound import JointBound, Likelihood, Model, Prior, UsageError, hookimpl
-from unibound.recurrent import Follower, Recurrence, RecurrentGeneration, RecurrentInference
+from unibound.sequences.recurrent import Follower, Recurrence, RecurrentGeneration, RecurrentInference
 
 
 def network(fan_in: int, width: int, reads: Likelihood, shape: tuple[int, ...]) -> nn.Sequential:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from unibound import Inference, UsageError, hookimpl
-from unibound.bipartite import Bipartite
 from unibound.distributions import Bits
+from unibound.energies.bipartite import Bipartite
 from unibound.settled import settle
 
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from unibound import EnergyPrior, Inference, UsageError, hookimpl
+from unibound.energies.transition import accept, langevin
 from unibound.support import real
-from unibound.transition import accept, langevin
 
 
 class DeepEnergy(EnergyPrior):

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
-from unibound import Prior, UsageError, flows, hookimpl
+from unibound import Prior, UsageError, hookimpl
+from unibound.distributions import flows
 from unibound.support import real
 
 

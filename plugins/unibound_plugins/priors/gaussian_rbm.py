@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from unibound import UsageError, hookimpl
-from unibound.restricted import Restricted
+from unibound.energies.restricted import Restricted
+from unibound.energies.units import BitUnits, CountUnits, RealUnits, RectifiedUnits, Units
 from unibound.support import real
-from unibound.units import BitUnits, CountUnits, RealUnits, RectifiedUnits, Units
 
 TIED = 4
 """Bits of a hidden unit that counts."""

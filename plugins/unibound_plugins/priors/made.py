@@ -1,8 +1,8 @@
 """MADE: all bits predicted at once by one net, masked so that none sees itself or a later one."""
 
 from unibound import UsageError, hookimpl
-from unibound.autoregressive import Autoregressive
-from unibound.predictor import Masked
+from unibound.sequences.autoregressive import Autoregressive
+from unibound.sequences.predictor import Masked
 
 
 class MADE(Autoregressive):

@@ -1,8 +1,8 @@
 """NADE: bits predicted one after another by one layer of hidden units that grows with what is known."""
 
 from unibound import UsageError, hookimpl
-from unibound.autoregressive import Autoregressive
-from unibound.predictor import Tied
+from unibound.sequences.autoregressive import Autoregressive
+from unibound.sequences.predictor import Tied
 
 
 class NADE(Autoregressive):

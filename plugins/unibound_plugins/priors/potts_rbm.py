@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from unibound import UsageError, hookimpl
-from unibound.restricted import Restricted
+from unibound.energies.restricted import Restricted
+from unibound.energies.units import BitUnits, CategoryUnits
 from unibound.support import Constraint, integer_interval
-from unibound.units import BitUnits, CategoryUnits
 
 
 class PottsRBM(Restricted):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from unibound import UsageError, hookimpl
-from unibound.bipartite import Bipartite
+from unibound.energies.bipartite import Bipartite
 
 
 class RBM(Bipartite):

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from unibound import UsageError, hookimpl, kernels
-from unibound.restricted import Restricted
+from unibound.energies.restricted import Restricted
+from unibound.energies.units import SpinUnits
 from unibound.support import spin
-from unibound.units import SpinUnits
 
 
 class SpinRBM(Restricted):

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from unibound import EnergyPrior, Transition, UsageError, hookimpl
+from unibound.energies.transition import accept, slope
 from unibound.support import describe, values
-from unibound.transition import accept, slope
 
 
 @attrs.frozen

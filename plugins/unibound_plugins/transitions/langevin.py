@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from unibound import EnergyPrior, Transition, UsageError, hookimpl
+from unibound.energies.transition import slope
 from unibound.support import describe, real, same
-from unibound.transition import slope
 
 
 @attrs.frozen

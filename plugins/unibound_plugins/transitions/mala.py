@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from unibound import EnergyPrior, Transition, UsageError, hookimpl
+from unibound.energies.transition import accept, langevin, slope
 from unibound.support import describe, real, same
-from unibound.transition import accept, langevin, slope
 
 
 @attrs.frozen

@@ -12,7 +12,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from unibound.energy import EnergyPrior
+from unibound.energies.energy import EnergyPrior
 from unibound.errors import UsageError
 from unibound.partition import annealing, schedules
 from unibound.partition.log_z import LEAST_FOR_A_BAR, TOLERANCE, LogZ, Sandwich

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from unibound.distributions import pairwise_log_prob
-from unibound.energy import EnergyPrior
+from unibound.energies.energy import EnergyPrior
 from unibound.generation import Generation
 from unibound.support import is_discrete
 

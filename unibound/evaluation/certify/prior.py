@@ -14,7 +14,7 @@ from torch import Tensor
 from unibound import support
 from unibound.claim import Interval, Side
 from unibound.data.splits import spread
-from unibound.energy import EnergyPrior
+from unibound.energies.energy import EnergyPrior
 from unibound.errors import UsageError
 from unibound.evaluation.certify import checks, readings
 from unibound.evaluation.certify.bases import Plan

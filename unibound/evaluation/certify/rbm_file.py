@@ -14,7 +14,7 @@ from torch import Tensor
 
 from unibound import support
 from unibound.data.files import read_arrays, read_splits
-from unibound.energy import EnergyPrior
+from unibound.energies.energy import EnergyPrior
 from unibound.errors import UsageError
 from unibound.settings.defaults import rbm
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import attrs
 from torch import Tensor
 
-from unibound.energy import EnergyPrior
+from unibound.energies.energy import EnergyPrior
 from unibound.evaluation.certify import checks
 from unibound.evaluation.certify.bases import Plan, look
 from unibound.partition import annealing, enumeration, schedules

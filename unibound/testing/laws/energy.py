@@ -2,10 +2,10 @@
 
 import torch
 
+from unibound.energies.tempering import swap
 from unibound.errors import UsageError
 from unibound.partition import enumeration
 from unibound.support import describe
-from unibound.tempering import swap
 from unibound.testing.laws.prior import NUM_DRAWS, Subject
 from unibound.testing.listing import number
 from unibound.testing.verdict import (

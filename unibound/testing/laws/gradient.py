@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from unibound.energy import EnergyPrior
+from unibound.energies.energy import EnergyPrior
 from unibound.estimator import Estimator
 from unibound.testing.laws.candidate import Candidate, bound_of, claims_bound, objective
 from unibound.testing.listing import gradients, uneven

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from unibound.claim import Side
-from unibound.energy import EnergyPrior
+from unibound.energies.energy import EnergyPrior
 from unibound.partition.log_z import LogZ, PartitionEstimator, Sandwich
 from unibound.testing.listing import all_bits, scatter
 from unibound.testing.priors import Table

@@ -8,7 +8,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from unibound.energy import EnergyPrior
+from unibound.energies.energy import EnergyPrior
 from unibound.networks import Inference
 from unibound.prior import Prior
 from unibound.support import boolean, describe, real, same, values

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import attrs
 import torch
 
-from unibound.energy import EnergyPrior
+from unibound.energies.energy import EnergyPrior
+from unibound.energies.transition import Transition
 from unibound.errors import UsageError
 from unibound.prior import Prior
 from unibound.support import describe
@@ -13,7 +14,6 @@ from unibound.testing.laws import prior
 from unibound.testing.laws.prior import NUM_DRAWS
 from unibound.testing.priors import Categories, Machine, SpinMachine, Spins, Table, Well
 from unibound.testing.verdict import demand, in_words
-from unibound.transition import Transition
 
 ENERGIES = (Table, Spins, Categories, Machine, SpinMachine, Well)
 BETAS = (0.0, 0.5, 1.0)

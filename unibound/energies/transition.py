@@ -10,10 +10,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from unibound.energy import EnergyPrior
+from unibound.energies.energy import EnergyPrior
+from unibound.energies.tempering import swap
 from unibound.errors import UsageError
 from unibound.record import Record
-from unibound.tempering import swap
 
 __all__ = ["Transition", "accept", "langevin", "slope", "swap"]
 

@@ -11,11 +11,11 @@ import attrs
 import torch
 from torch import Tensor
 
-from unibound.energy import EnergyPrior
+from unibound.energies.energy import EnergyPrior
+from unibound.energies.states import Enumeration
+from unibound.energies.units import Units
 from unibound.errors import UsageError
-from unibound.states import Enumeration
 from unibound.support import values
-from unibound.units import Units
 
 MAX_BITS = 12
 """Hidden states are listed for the transitions if there are at most 2^12."""
@@ -26,7 +26,7 @@ class Restricted(EnergyPrior):
 
         p(v) = sum_h m(v) m(h) exp(s(v)'W s(h)) / Z,   F_beta(v) = -log m_beta(v) - A_beta(beta W's(v))
 
-    m, s and A are measure, statistics and log-partition of the two kinds of units (see `unibound.units`). On the
+    m, s and A are measure, statistics and log-partition of the two kinds of units (`unibound.energies.units`). On the
     annealing path W and the hidden bias are scaled by beta, and the visible measure goes over into that of the base
     distribution. A subclass says what W and the two sides are; moves, annealing, listings of the smaller side and exact
     transitions follow.

@@ -11,12 +11,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from unibound import pacing
+from unibound.energies import pacing
+from unibound.energies.states import Enumeration
+from unibound.energies.tempering import Flow, swap
 from unibound.errors import UsageError
 from unibound.prior import Prior
-from unibound.states import Enumeration
 from unibound.support import values
-from unibound.tempering import Flow, swap
 
 __all__ = ["EnergyPrior", "Enumeration"]
 

@@ -13,7 +13,7 @@ from torch.nn.functional import softplus
 
 from unibound import kernels
 from unibound.distributions import Bits, pairwise_log_prob
-from unibound.energy import EnergyPrior, Enumeration
+from unibound.energies.energy import EnergyPrior, Enumeration
 from unibound.errors import UsageError
 from unibound.support import boolean
 

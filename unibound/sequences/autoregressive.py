@@ -13,8 +13,8 @@ from torch import Tensor
 from unibound import kernels
 from unibound.draws import Drawn
 from unibound.errors import UsageError
-from unibound.predictor import Predictor
 from unibound.prior import Prior
+from unibound.sequences.predictor import Predictor
 from unibound.support import boolean
 from unibound.weights import log_mean_exp
 

@@ -19,10 +19,10 @@ from torch import Tensor
 from torch.distributions import Binomial, Distribution, Independent, Normal, constraints
 from torch.nn.functional import embedding_bag, one_hot, softplus
 
-from unibound.discrete import Categories, Spins
 from unibound.distributions import Bits
+from unibound.distributions.discrete import Categories, Spins
+from unibound.distributions.truncated import Rectified
 from unibound.support import Constraint, boolean, integer_interval, real, spin
-from unibound.truncated import Rectified
 
 NO_FIELD = torch.zeros(())
 
