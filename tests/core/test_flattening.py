@@ -15,8 +15,9 @@ from torch.distributions import (
 )
 from torch.distributions.transforms import AffineTransform
 
-from unibound.distributions import Bits, Chain, Logistic, PointMass, draw
+from unibound.distributions import Bits, Logistic, PointMass
 from unibound.distributions.flattening import flatten
+from unibound.draws import Chain, draw
 
 
 def normal(scale: float = 0.5) -> Distribution:

@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.distributions import Independent, Normal
 
 from unibound import Generation, Layered, registries
-from unibound.distributions import Bits, Chain
+from unibound.distributions import Bits
+from unibound.draws import Chain
 from unibound.generation import Directed
 from unibound.networks import Generator
 from unibound.partition import posterior

@@ -151,8 +151,9 @@ def shapes_and_dtypes(subject: Subject) -> str:
                 demand(log_p.shape == (4,), f"log_prob of [4, *Z] has shape {list(log_p.shape)}, not [4]")
                 demand(twice.shape == (2, 4), f"log_prob of [2, 4, *Z] has shape {list(twice.shape)}, not [2, 4]")
                 demand(log_p.dtype == dtype, f"log_prob is {log_p.dtype} in {dtype}")
-                off = gap(twice, torch.stack([log_p, log_p.flip(0)]))
-                demand(off <= 1e-5, f"log_prob of a latent depends on those beside it, by {off:.3g} nats")
+                if dtype == torch.float64:  # in float32 rounding may depend on how many there are
+                    off = gap(twice, torch.stack([log_p, log_p.flip(0)]))
+                    demand(off <= 1e-9, f"log_prob of a latent depends on those beside it, by {off:.3g} nats")
     return "[4] and [2, 4], in float32 and float64"
 
 
