@@ -75,9 +75,10 @@ def test_a_seed_repeats_a_draw_and_none_does_not(model: unibound.Trained) -> Non
 
 
 def test_what_is_asked_leaves_the_mode_as_it_was(model: unibound.Trained) -> None:
-    model.joint.train()
-    model.encode(X[:2]), model.sample(2), model.score(X[:2]), model.reconstruct(X[:2])
-    assert all(module.training for module in model.joint.modules())
+    for training in (True, False):
+        model.joint.train(training)
+        model.encode(X[:2]), model.sample(2), model.score(X[:2]), model.reconstruct(X[:2])
+        assert all(module.training is training for module in model.joint.modules())
 
 
 def test_a_file_that_is_gone_is_not_missed(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ class Trained:
 
     @property
     def joint(self) -> JointBound:
-        """q and p: an nn.Module."""
+        """q and p: an nn.Module, in evaluation mode."""
         return self.run.joint
 
     @property
