@@ -1,12 +1,14 @@
 """`unibound new`: what it writes, what it refuses, and that what it writes passes as it is."""
 
 import tomllib
+from pathlib import Path
 
 import installing
 import pytest
 
 FILES = {
     "pyproject.toml",
+    ".github/workflows/ci.yml",
     "README.md",
     "my_plugin/__init__.py",
     "my_plugin/estimator.py",
@@ -23,8 +25,9 @@ def test_writes_a_distribution(cli, tmp_path):
     project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
     assert project["name"] == "My.plugin"
     assert set(project["entry-points"]["unibound"]) == {"my_plugin.estimator", "my_plugin.prior"}
-    for path in folder.rglob("*.*"):
+    for path in filter(Path.is_file, folder.rglob("*")):
         assert "$" not in path.read_text(), path
+    assert "unibound check My.plugin" in (folder / ".github" / "workflows" / "ci.yml").read_text()
     assert "unibound check My.plugin" in result.out
 
 

@@ -165,11 +165,3 @@ def test_refuses_what_is_no_run_and_no_file(cli: Cli, tiny: Words) -> None:
     refused(cli("report", "run", "--output", "empty"), "--output empty is no file")
     Path("run/evaluation.json").write_text("{")
     refused(cli("report", "run"), "run/evaluation.json is no result of a run", "remove it, and --resume run")
-
-
-@pytest.mark.parametrize("package", ["matplotlib", "jinja2"])
-def test_says_what_is_not_installed(cli: Cli, tiny: Words, monkeypatch: pytest.MonkeyPatch, package: str) -> None:
-    assert cli(*tiny()).code == 0
-    monkeypatch.setitem(sys.modules, package, None)
-    refused(cli("report", "run"), package, "pip install 'unibound[report]'")
-    assert not Path("run/report.html").exists()

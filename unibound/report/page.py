@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
-from unibound.errors import UsageError
 from unibound.report.curves import Curve, Line, Stage, draw, normalized_bounds
 from unibound.report.panels import PANELS
 from unibound.runs import environment, metrics
@@ -92,7 +93,7 @@ def write(run: Path, output: Path | None = None) -> Path:
     Returns:
         The file.
     Raises:
-        UsageError: no run, no place to write to, or jinja2 or matplotlib are not installed.
+        UsageError: no run, or no place to write to.
     """
     record, path = Record.read(run), output or run / PAGE
     require_file("--output", path, "an HTML file")
@@ -103,12 +104,6 @@ def write(run: Path, output: Path | None = None) -> Path:
 
 def page(record: Record) -> str:
     """The page, as text."""
-    try:
-        import matplotlib  # noqa: F401
-        from jinja2 import Environment, FileSystemLoader, StrictUndefined
-        from markupsafe import Markup
-    except ImportError as error:
-        raise UsageError(f"a report needs {error.name}; pip install 'unibound[report]'") from error
 
     def panel(curves: list[Curve], unit: str, since: int = 0, *, small: bool = False, **words: str) -> dict[str, str]:
         svg = draw(curves, record.stages, unit, span=(since, record.done), small=small)
