@@ -160,7 +160,8 @@ def test_what_is_not_finite_is_not_kept(
             if of == "chains":
                 self.joint.p.unnormalized.chains.fill_(float("inf"))  # pyright: ignore
             else:
-                next(iter(self.optimizers["q"].state.values()))["exp_avg_sq"].fill_(float("inf"))
+                (optimizer,) = self.optimizers.values()  # one for all groups that are stepped alike
+                optimizer.state[next(self.joint.q.parameters())]["exp_avg_sq"].fill_(float("inf"))
         return found
 
     with monkeypatch.context() as patch:

@@ -46,7 +46,7 @@ def test_every_two_names_meet():
     assert met == [set(map(itemgetter(*two), NAMES)) for two in ((0, 1), (0, 2), (1, 2))]
 
 
-@pytest.mark.parametrize(("model", "prior", "estimator"), every_pair())
+@pytest.mark.parametrize(("model", "prior", "estimator"), list(every_pair()))
 def test_cells_are_true(model, prior, estimator, monkeypatch):
     require_true(try_cell(estimator, prior, model), monkeypatch)
 
@@ -79,7 +79,7 @@ def require_true(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("model", "prior", "estimator"), every_pair())
+@pytest.mark.parametrize(("model", "prior", "estimator"), list(every_pair()))
 def test_a_run_refuses_what_the_matrix_refuses(model, prior, estimator, tmp_path):
     cell = try_cell(estimator, prior, model)
     path = tmp_path / "run"

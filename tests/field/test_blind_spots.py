@@ -88,6 +88,7 @@ class Coin(Generator):
         return Bits(torch.zeros(*tau.shape[:-1], 3))
 
 
+@pytest.mark.slow
 def test_a_mode_of_a_prior_that_no_code_visits() -> None:
     weights, _, log_z, _ = two_phases(-0.03)
     kind = registries()["prior"]["rbm"]

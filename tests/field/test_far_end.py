@@ -22,6 +22,7 @@ from unibound.networks import Inference
 from unibound.runs.result import Result
 from unibound.support import boolean, integer_interval, real
 
+SLOW = pytest.mark.slow
 QUICK = {"num_particles": 1000, "num_chains": 50, "temperatures": 200, "raise_cases": 0}
 
 
@@ -48,8 +49,8 @@ def scattered(seed: int, prior: str = "rbm") -> tuple[JointBound, Tensor, float]
     return joint, x, log_p.mean().item()
 
 
-@pytest.mark.parametrize(("seed", "prior"), [(5, "rbm"), (1, "rbm"), (5, "bernoulli")])
-@pytest.mark.parametrize("posterior", ["draws", "ais"])
+@pytest.mark.parametrize(("seed", "prior"), [pytest.param(5, "rbm", marks=SLOW), (1, "rbm"), (5, "bernoulli")])
+@pytest.mark.parametrize("posterior", ["draws", pytest.param("ais", marks=SLOW)])
 def test_a_q_that_is_off_does_not_make_a_certificate_wrong(seed: int, prior: str, posterior: str) -> None:
     joint, x, exact = scattered(seed, prior)
     found = certify_joint(joint, x, x, posterior=posterior, **QUICK)

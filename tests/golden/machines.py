@@ -15,7 +15,8 @@ RBM = pytest.importorskip("unibound_plugins.priors.rbm").RBM
 class Played(RBM):
     """An RBM whose chains go where they are told: through the states of a script, whatever the temperature."""
 
-    anneal = EnergyPrior.anneal  # the RBM's own is one loop with its own moves
+    # Those of the RBM itself are one loop each, with moves of their own.
+    anneal, contrast = EnergyPrior.anneal, EnergyPrior.contrast
 
     def play(self, script: Tensor) -> None:
         """Begin and go on through states [N, M, V]."""

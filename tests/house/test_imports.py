@@ -28,6 +28,7 @@ settings testing
 evaluation
 runs
 report
+front
 cli
 """
 """A module or package imports only from lines above its own; `unibound` itself comes after `runs`."""

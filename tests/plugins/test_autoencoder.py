@@ -75,7 +75,7 @@ def test_the_mask_takes_the_fraction_it_says():
 def test_refuses_codes_that_are_no_bits():
     x = torch.zeros(2, 3)
     reals = MLP(num_latents=3).build(Gaussian((3,)), BITS, REALS, torch.zeros(3))
-    with pytest.raises(UsageError, match=r"softens bits, but q\(tau \| x\) is Independent; use a prior over bits"):
+    with pytest.raises(UsageError, match=r"softens bits, but q\(tau \| x\) is Normals; use a prior over bits"):
         Autoencoder().check(reals, x)
     with pytest.raises(UsageError, match="PointMass"):
         Autoencoder().check(Identity().build(RBM((3,)), BITS, BITS, torch.zeros(3)), x)

@@ -8,7 +8,7 @@ from unibound_plugins.models.mlp import MLP
 from unibound_plugins.priors.gaussian import Gaussian
 from unibound_plugins.priors.rbm import RBM
 
-from unibound import EnergyPrior, Likelihood, UsageError, registries
+from unibound import EnergyPrior, Likelihood, Transition, UsageError, registries
 from unibound.distributions import Bits
 from unibound.runs.train import Training
 from unibound.settings.records import Choice, Optimizer, Stage
@@ -32,6 +32,16 @@ def machine(num_visible=3, num_hidden=2, seed=7):
 def plain(prior):
     """The identity model of a prior over bits."""
     return Identity().build(prior, BITS, BITS, torch.zeros(prior.event_shape))
+
+
+class Ending(Transition):
+    """Moves every state to one and the same."""
+
+    def __init__(self, end):
+        self.end = end
+
+    def __call__(self, energy, tau, beta):
+        return self.end.expand_as(tau)
 
 
 def parameters(prior):
@@ -85,7 +95,7 @@ def textbook(prior, v):
 def test_log_ratio_of_any_chain_telescopes_to_the_surrogate(steps):
     prior = machine(4, 3, seed=steps)
     xs, hs = ((torch.rand(steps + 1, size) < 0.5).double() for size in (4, 3))
-    prior.gibbs = lambda tau, k, beta: xs[-1:]
+    prior.transition = Ending(xs[-1:])
     close(chain_ratio(prior, xs, hs), CD(steps=steps)(plain(prior), xs[:1]).surrogate[0])
 
 
@@ -106,7 +116,7 @@ def test_expected_gradient_is_the_textbook_one(steps):
     ends = transition(prior, states).matrix_power(steps)[(x @ torch.tensor([1.0, 2, 4]).double()).long()].detach()
     expected = torch.zeros(11).double()
     for number, end in enumerate(states):  # every datum of the batch ends in this state
-        prior.gibbs = lambda tau, k, beta, end=end: end.expand_as(tau)
+        prior.transition = Ending(end)
         surrogate = CD(steps=steps)(plain(prior), x).surrogate
         expected = expected - flat_gradient((ends[:, number] * surrogate).mean(), prior)
     close(expected, textbook(prior, x).mean(0) - (ends @ textbook(prior, states)).mean(0))

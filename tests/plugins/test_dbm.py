@@ -109,6 +109,7 @@ def test_mean_field_climbs_for_each_datum_on_its_own(hidden: tuple[int, ...]) ->
     torch.testing.assert_close(alone, dbm.inner(v).mean)
 
 
+@pytest.mark.slow
 def test_evaluation_finds_the_exact_value_and_its_side() -> None:
     joint = joint_of(Identity(), (6,), hidden=(4, 3))
     prior = joint.p.prior
@@ -132,7 +133,11 @@ def test_evaluation_finds_the_exact_value_and_its_side() -> None:
     assert -exact in certified.test_ll_interval
 
 
-@pytest.mark.parametrize("estimator", ["vimco", "nvil", "rws", "cd", "wake_sleep", "contrastive_rws"])
+SLOW = pytest.mark.slow
+OTHERS = [pytest.param(name, marks=SLOW) for name in ("nvil", "rws", "wake_sleep", "contrastive_rws")]
+
+
+@pytest.mark.parametrize("estimator", ["vimco", "cd", *OTHERS])
 @pytest.mark.parametrize("model", ["identity", "sbn"])
 def test_a_run(tmp_path: Path, patterns: Path, model: str, estimator: str) -> None:
     values = {

@@ -40,8 +40,8 @@ def _finished(run: Run, *, resume: bool, tensorboard: bool) -> Result:
     epochs = run.train(resume=resume)
     if tensorboard:
         epochs = mirror.mirrored(run.path, epochs)
-    if run.prepared:
-        _say(f"data: {run.prepared}", always=True)
+    if run.known.prepared:
+        _say(f"data: {run.known.prepared}", always=True)
     if groups := ", ".join(untrained(run.joint, run.settings.stages)):
         _say(f"{groups}: no stage trains it, its weights stay as they are drawn; name a stage that does", always=True)
     try:

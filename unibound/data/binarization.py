@@ -64,22 +64,25 @@ def binarize(splits: Splits, how: Binarization) -> Splits:
         raise UsageError(f"unknown binarization {how!r}; choose one of {', '.join(get_args(Binarization))}")
     if how == "none" or support.same(splits.support, support.boolean):
         return splits
-    splits = scale(splits)
+    binarized = _as_bits(splits, how)
+    require_variation(binarized)
+    return binarized
+
+
+def _as_bits(splits: Splits, how: Binarization) -> Splits:
+    splits, bits = scale(splits), {}
     if not support.same(splits.support, support.unit_interval):
         raise UsageError(
             f"{splits.source} holds {support.describe(splits.support)}, which are no grey levels and no bits; choose a "
             "likelihood of such values, or say in the file how many levels there are (an array levels)"
         )
-    bits = {}
     for seed, name in enumerate(PARTS, STATIC_SEED):  # a seed per split, so none shifts another
         if how == "threshold":
             bits[name] = splits.rows(name).as_bits(lambda x: x >= 0.5)
         elif how == "static" or name != "train":
             bits[name] = sample_all(splits.rows(name), seed)
     now = support.boolean if "train" in bits else splits.support
-    binarized = attrs.evolve(splits, **bits, support=now, levels=None if "train" in bits else splits.levels)
-    require_variation(binarized)
-    return binarized
+    return attrs.evolve(splits, **bits, support=now, levels=None if "train" in bits else splits.levels)
 
 
 def scale(splits: Splits) -> Splits:
@@ -105,6 +108,14 @@ def fit(splits: Splits, wanted: Constraint | None, how: Binarization | None, who
         UsageError: data that cannot be brought there, a binarization of what need not be bits, or data that never vary.
     """
     require_variation(splits)
+    fitted, words = bring(splits, wanted, how, who)
+    if fitted is not splits:
+        require_variation(fitted)
+    return fitted, words
+
+
+def bring(splits: Splits, wanted: Constraint | None, how: Binarization | None, who: str) -> tuple[Splits, str]:
+    """The same for data that need not vary, since nothing is learned from them. See `fit`."""
     have, needs_bits = splits.support, wanted is not None and support.same(wanted, support.boolean)
     if how not in (None, "none") and wanted is not None and not needs_bits:
         raise UsageError(
@@ -122,7 +133,7 @@ def fit(splits: Splits, wanted: Constraint | None, how: Binarization | None, who
     if needs_bits and how != "none":
         words = {"threshold": "set to bits at one half", "static": "sampled once as bits", "dynamic": "sampled as bits"}
         chosen: Binarization = how or "threshold"
-        return binarize(splits, chosen), f"{_grey(splits)} {words[chosen]}" + (" in each batch" * (chosen == "dynamic"))
+        return _as_bits(splits, chosen), f"{_grey(splits)} {words[chosen]}" + (" in each batch" * (chosen == "dynamic"))
     if not needs_bits and not support.is_discrete(wanted):
         scaled = scale(splits)
         if scaled is not splits:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from unibound.data.rows import Rows
-from unibound.data.splits import PARTS, DataSet, Splits, spread
+from unibound.data.splits import PARTS, DataSet, Splits, hold_out
 from unibound.errors import UsageError
 from unibound.support import Constraint, integer_interval
 
@@ -61,9 +61,10 @@ def read_npz(path: Path, num_valid: int | None = None) -> Splits:
         count = max(1, len(train) // 10) if num_valid is None else num_valid
         if len(train) <= count:
             raise UsageError(f"{path}: train holds {len(train)}, too few to split off {count}; add an array 'valid'")
-        every, chosen = torch.arange(len(train)), torch.zeros(len(train), dtype=torch.bool)
-        chosen[spread(every, count) if num_valid is None else every[-count:]] = True
-        splits |= {"train": train.part(~chosen), "valid": train.part(chosen)}
+        if num_valid is None:
+            splits["train"], splits["valid"] = hold_out(train, count)
+        else:
+            splits |= {"train": train.part(slice(-count)), "valid": train.part(slice(-count, None))}
     levels = _levels(path, arrays, splits)
     known = {} if levels is None else {"support": levels}
     return Splits(*(splits[name] for name in PARTS), source=str(path), **known)
@@ -76,6 +77,11 @@ def _levels(path: Path, arrays: Mapping[str, np.ndarray], splits: Mapping[str, R
         if levels.shape != () or levels.dtype.kind not in "iu" or levels < 2:
             raise UsageError(f"{path}: levels must be one whole number, at least 2; leave it out if data are no levels")
         return integer_interval(0, int(levels) - 1)
+    return grey_levels(splits)
+
+
+def grey_levels(splits: Mapping[str, Rows]) -> Constraint | None:
+    """256 levels for bytes that fill their range; None where the values have to speak for themselves."""
     # Pictures are black somewhere and white somewhere. Counts and codes that happen to be kept in bytes are not.
     kept = [x.kept for x in splits.values() if x.kept.numel() and not x.packed]
     ends = {bound.item() for x in kept if x.dtype is torch.uint8 for bound in x.aminmax()}

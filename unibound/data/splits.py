@@ -113,6 +113,13 @@ class Splits:
         return ((name, getattr(self, name)) for name in PARTS)
 
 
+def hold_out(x: Rows, count: int) -> tuple[Rows, Rows]:
+    """All but `count` of data [N, *X], and these, evenly spread: files are often sorted."""
+    chosen = torch.zeros(len(x), dtype=torch.bool)
+    chosen[spread(torch.arange(len(x)), count)] = True
+    return x.part(~chosen), x.part(chosen)
+
+
 def reveal(parts: Sequence[Rows]) -> Constraint:
     """What values show themselves to be: bits, spins, numbers from 0 to 1, counts, or else reals."""
     for one in (support.boolean, support.spin, support.unit_interval, support.nonnegative_integer):

@@ -37,16 +37,17 @@ MAX_CODES = 10_000
 
 
 @torch.no_grad()
-def normalize(joint: JointBound, partition: PartitionEstimator, x: Data) -> NormalizedPrior | None:
+def normalize(joint: JointBound, partition: PartitionEstimator, x: Data | None) -> NormalizedPrior | None:
     """Estimate what normalizes p; None if it is normalized already.
 
-    The base distribution of an annealing path is fitted to codes of the data x [N, *X].
+    The base distribution of an annealing path is fitted to codes of the data x [N, *X]; without data it stays as it is.
     """
     prior = joint.p.unnormalized
     if prior is None:
         return None
     prior = require_energy_prior(type(partition).__name__.lower(), prior)
-    prior.fit_base(draw_codes(joint, x))
+    if x is not None:
+        prior.fit_base(draw_codes(joint, x))
     with joint.evaluating():
         return partition.fit(prior)
 

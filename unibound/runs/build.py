@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from unibound import support
-from unibound.data.binarization import fit
+from unibound.data.binarization import Binarization, fit
 from unibound.data.splits import Splits
 from unibound.energies.energy import EnergyPrior
 from unibound.errors import UsageError
@@ -14,7 +14,8 @@ from unibound.joint import JointBound
 from unibound.prior import Prior
 from unibound.runs.precision import mix_precision
 from unibound.settings.defaults import likelihood_over
-from unibound.settings.records import Settings
+from unibound.settings.records import Given, Settings
+from unibound.support import Constraint
 
 
 def build(settings: Settings, x_mean: Tensor) -> JointBound:
@@ -24,6 +25,8 @@ def build(settings: Settings, x_mean: Tensor) -> JointBound:
         UsageError: a posterior over other latents than the prior's, a partition estimator that cannot work for it, or
             mixed precision that cannot be had.
     """
+    if Given in (settings.model.cls, settings.prior.cls):
+        raise UsageError("q and p of this run were handed over in Python; give them again: unibound.load(path, joint=)")
     model = settings.model.settings
     prior_settings = attrs.asdict(settings.prior.settings, recurse=False)
     prior = settings.prior.cls(model.prior_shape(tuple(x_mean.shape)), **prior_settings)
@@ -47,12 +50,38 @@ def build(settings: Settings, x_mean: Tensor) -> JointBound:
     return joint
 
 
-def load(settings: Settings) -> tuple[Splits, str]:
-    """The data of a run as its model is over them, on its device, and what was done to them; the same each time."""
+@attrs.frozen(eq=False)
+class Loaded:
+    """The data of a run as its model is over them, on its device.
+
+    Args:
+        splits: the data.
+        prepared: what was done to them, in words; empty if nothing was.
+        levels: how many grey levels they came in, where they came as whole numbers.
+    """
+
+    splits: Splits
+    prepared: str
+    levels: int | None
+
+
+def load(settings: Settings, given: Splits | None = None, joint: JointBound | None = None) -> Loaded:
+    """The data of a run, the same each time.
+
+    Args:
+        settings: of the run.
+        given: the data, where they are not to be had by the settings.
+        joint: q and p, where these are not.
+    """
+    if given is None and settings.data.cls is Given:
+        raise UsageError("the data of this run were handed over in Python; give them again: unibound.load(path, x)")
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
-        splits, prepared = prepare(settings, settings.data.settings.load())
-    return splits.to(parse_device(settings.device), getattr(torch, settings.dtype)), prepared
+        raw = settings.data.settings.load() if given is None else given
+        splits, prepared = fit(raw, *wanted(settings, joint, raw))
+    listed = support.values(raw.support) or ()
+    levels = len(listed) if len(listed) > 2 and listed[0] == 0 else None
+    return Loaded(splits.to(parse_device(settings.device), getattr(torch, settings.dtype)), prepared, levels)
 
 
 def looks_at_data(joint: JointBound) -> bool:
@@ -61,18 +90,28 @@ def looks_at_data(joint: JointBound) -> bool:
     return any(isinstance(part, Prior | Generation) and type(part).bind not in forwarded for part in joint.p.modules())
 
 
-def prepare(settings: Settings, splits: Splits) -> tuple[Splits, str]:
-    """Bring loaded data to what the model is over, and say what was done to them.
-
-    Raises:
-        UsageError: data that the model is not over.
-    """
+def wanted(
+    settings: Settings, joint: JointBound | None, like: Splits
+) -> tuple[Constraint | None, Binarization | None, str]:
+    """What data have to be for a model, how grey levels become bits, and who says so: what `fit` wants to know."""
+    if joint is not None:
+        return _over(joint, like.rows("train")[:1]), settings.binarization, "p"
     likelihood = settings.likelihood
     over = settings.prior.cls.support_of(**attrs.asdict(settings.prior.settings, recurse=False))
-    wanted = settings.model.settings.data_support(over, likelihood.settings)
-    own = support.same(wanted, likelihood.settings.support)
+    needed = settings.model.settings.data_support(over, likelihood.settings)
+    own = support.same(needed, likelihood.settings.support)
     who = f"likelihood {likelihood.name}" if own else f"model {settings.model.name} with prior {settings.prior.name}"
-    return fit(splits, wanted, settings.binarization, who)
+    return needed, settings.binarization, who
+
+
+@torch.no_grad()
+def _over(joint: JointBound, x: Tensor) -> Constraint | None:
+    """What p(x | tau) is over; None where it does not say."""
+    try:
+        with joint.evaluating():
+            return support.of(joint.p.conditional(joint.q(x).sample()))
+    except UsageError:
+        return None
 
 
 def _require_mixable(dtype: str, device: torch.device) -> None:

@@ -90,7 +90,7 @@ def run(
     """
     began = {cell.name: data_digest(path / cell.name) for cell in cells} if path.exists() else {}
     if any(began.values()):
-        now = load(cells[0].settings)[0].digest()  # cells differ in estimators and seeds alone
+        now = load(cells[0].settings).splits.digest()  # cells differ in estimators and seeds alone
         if changed := [name for name, digest in began.items() if digest not in (None, now)]:
             raise UsageError(f"the data are not those that {path / changed[0]} was trained on; name another --out")
     started = [(cell, _open(path / cell.name, cell.settings)) for cell in cells]

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from unibound.data.files import File
-from unibound.data.splits import Splits
 from unibound.energies.energy import EnergyPrior
 from unibound.errors import DamagedError
 from unibound.joint import JointBound
 from unibound.kernels.choice import backend
 from unibound.registry import registries
+from unibound.runs.build import Loaded
 from unibound.runs.files import read_json
-from unibound.settings.records import Choice, Settings
+from unibound.settings.records import Choice, Given, Settings
 
 ENVIRONMENT, KNOWN = "env.json", "data.json"
 CURE = "remove it to go on without"
@@ -32,20 +32,22 @@ class Known:
     Args:
         mean: of the training data [*X], from which models take their shape and some of their first weights.
         prepared: what was done to the data, in words.
+        levels: how many grey levels they came in, where they came as whole numbers.
     """
 
     mean: Tensor
     prepared: str
+    levels: int | None = None
 
     @classmethod
-    def of(cls, splits: Splits, prepared: str) -> "Known":
+    def of(cls, loaded: Loaded) -> "Known":
         """What is kept of data."""
-        return cls(splits.rows("train").mean(), prepared)
+        return cls(loaded.splits.rows("train").mean(), loaded.prepared, loaded.levels)
 
     @property
     def document(self) -> dict[str, Any]:
         """As plain values."""
-        return {"mean": self.mean.tolist(), "prepared": self.prepared}
+        return {"mean": self.mean.tolist(), "prepared": self.prepared, "levels": self.levels}
 
     @classmethod
     def read(cls, folder: Path) -> "Known | None":
@@ -53,7 +55,8 @@ class Known:
         try:
             found = read_json(folder / KNOWN, CURE) or {}
             mean = torch.tensor(found["mean"], dtype=torch.float64)
-            return cls(mean, str(found["prepared"])) if mean.dim() and mean.isfinite().all() else None
+            levels, whole = found.get("levels"), bool(mean.dim() and mean.isfinite().all())
+            return cls(mean, str(found["prepared"]), levels and int(levels)) if whole else None
         except (DamagedError, ValueError, TypeError, KeyError):
             return None
 
@@ -116,7 +119,7 @@ def plugins(settings: Settings) -> list[str]:
         value
         for record in (settings, *settings.stages)
         for field in attrs.fields(type(record))
-        if isinstance(value := getattr(record, field.name), Choice) and value.cls is not File
+        if isinstance(value := getattr(record, field.name), Choice) and value.cls not in (File, Given)
     ]
     return sorted({f"{one.kind} {one.name} from {_origin(one)}" for one in chosen})
 

@@ -10,7 +10,6 @@ samples.png, reconstructions.png, chain.png
 import functools
 import json
 import math
-import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -23,6 +22,7 @@ from torch import Tensor
 
 from unibound import disk, support
 from unibound.data.binarization import STATIC_SEED, sample_all
+from unibound.data.files import File
 from unibound.data.rows import Rows, spread
 from unibound.data.splits import Splits
 from unibound.errors import DamagedError, NonFiniteError, UsageError
@@ -31,7 +31,7 @@ from unibound.evaluation.reach import Posterior
 from unibound.joint import JointBound
 from unibound.partition.log_z import NormalizedPrior, PartitionEstimator
 from unibound.runs import checkpoint, folder, pictures, session
-from unibound.runs.build import build, load, looks_at_data, parse_device
+from unibound.runs.build import Loaded, build, load, looks_at_data, parse_device
 from unibound.runs.environment import ENVIRONMENT, KNOWN, Known, data_digest, environment
 from unibound.runs.files import write_sealed
 from unibound.runs.folder import RESOLVED, Say, read_settings, warn
@@ -39,9 +39,9 @@ from unibound.runs.metrics import METRICS
 from unibound.runs.progress import Bar, Progress, no_bar
 from unibound.runs.result import Result
 from unibound.runs.standing import require_same
-from unibound.runs.train import CURE, Training, largest_weight, untrained
+from unibound.runs.train import CURE, Training, largest_weight
 from unibound.settings import sources
-from unibound.settings.records import Settings
+from unibound.settings.records import Given, Settings
 
 __all__ = ["METRICS", "RESOLVED", "Run", "read_settings"]
 
@@ -51,28 +51,37 @@ class Run:
     """A folder, its settings, and the joint and the data they describe, which are loaded once they are needed.
 
     Args:
-        prepared: what was done to the data, in words; empty if nothing was.
+        known: what is known of the data without them.
     """
 
     path: Path
     settings: Settings
     joint: JointBound
-    prepared: str
-    _loaded: Splits | None = attrs.field(default=None, repr=False)
+    known: Known
+    _loaded: Loaded | None = attrs.field(default=None, repr=False)
+    _given: Splits | None = attrs.field(default=None, repr=False)
     _lock: FileLock = attrs.field(
         default=attrs.Factory(lambda self: folder.lock_of(self.path), takes_self=True), init=False, repr=False
     )
 
     @classmethod
-    def create(cls, path: Path | str | None, settings: Settings) -> "Run":
+    def create(
+        cls, path: Path | str | None, settings: Settings, *, data: Splits | None = None, joint: JointBound | None = None
+    ) -> "Run":
         """Begin a run in a new folder, by default one of its own under runs/.
+
+        Args:
+            path: of the folder.
+            settings: of the run.
+            data: as they came, where the settings do not say where to find them.
+            joint: q and p, where the settings do not say what they are; trained in place.
 
         Raises:
             UsageError: the folder holds a run already, or checkpoints of one; or this cannot be trained.
         """
         if path is not None:
             folder.require_new(Path(path))  # before data are loaded; and below, when nobody else can write
-        run = cls._build(Path(path or "runs"), settings)
+        run = cls._build(Path(path or "runs"), settings, data=data, joint=joint)
         with torch.random.fork_rng():
             run.training()  # refuses what cannot be trained, before anything is written
         try:
@@ -82,8 +91,7 @@ class Run:
             with run.owned():
                 folder.require_new(path)
                 about = environment(settings) | {"data_sha256": run.data_digest}
-                known = Known.of(run.splits, run.prepared).document
-                for name, document in ((ENVIRONMENT, about), (KNOWN, known)):
+                for name, document in ((ENVIRONMENT, about), (KNOWN, run.known.document)):
                     write_sealed(path / name, json.dumps(document, indent=2) + "\n")
                 write_sealed(path / RESOLVED, sources.write(settings))
         except OSError as error:
@@ -91,11 +99,20 @@ class Run:
         return run
 
     @classmethod
-    def open(cls, path: Path | str, *, weights: bool = True, say: Say = warn) -> "Run":
+    def open(
+        cls,
+        path: Path | str,
+        *,
+        data: Splits | None = None,
+        joint: JointBound | None = None,
+        weights: bool = True,
+        say: Say = warn,
+    ) -> "Run":
         """Open the folder of a run, by default with the weights of its newest checkpoint.
 
         Args:
             path: of the folder.
+            data, joint: what `create` was given, where it was.
             weights: whether to load them; without, it is as it was before it was trained.
             say: told what is not as it was left, but does not matter here.
 
@@ -103,7 +120,7 @@ class Run:
             UsageError: no run, or one whose files are damaged or not of one run.
         """
         path = Path(path)
-        run = cls._build(path, read_settings(path, say), Known.read(path))
+        run = cls._build(path, read_settings(path, say), Known.read(path), data, joint)
         if weights:
             newest = checkpoint.newest(run.checkpoints)
             if (about := checkpoint.check(newest)) is not None:
@@ -120,17 +137,22 @@ class Run:
         return folder.owned(self.path, self._lock)
 
     @classmethod
-    def _build(cls, path: Path, settings: Settings, known: Known | None = None) -> "Run":
+    def _build(
+        cls,
+        path: Path,
+        settings: Settings,
+        known: Known | None = None,
+        data: Splits | None = None,
+        joint: JointBound | None = None,
+    ) -> "Run":
         """A run of these settings, as seeded; what is known of its data spares loading them."""
         torch.set_num_threads(settings.threads)
-        splits = None
-        if known is None:
-            known = Known.of(*(found := load(settings)))
-            splits = found[0]
+        loaded = load(settings, data, joint) if known is None else None
+        known = known or Known.of(cast("Loaded", loaded))
         device, dtype = parse_device(settings.device), getattr(torch, settings.dtype)
         torch.manual_seed(settings.seed)
-        joint = build(settings, known.mean.to(device, dtype)).to(device, dtype)
-        run = cls(path, settings, joint, known.prepared, splits)
+        joint = (joint or build(settings, known.mean.to(device, dtype))).to(device, dtype)
+        run = cls(path, settings, joint, known, loaded, data)
         if looks_at_data(joint):
             joint.p.bind(joint.q, run.split("train"))
         return run
@@ -138,10 +160,19 @@ class Run:
     @functools.cached_property
     def splits(self) -> Splits:
         """The data. Raises UsageError for others than the run began with."""
-        splits = self._loaded or load(self.settings)[0]
+        joint = self.joint if self.settings.model.cls is Given else None
+        splits = (self._loaded or load(self.settings, self._given, joint)).splits
         if (self.path / RESOLVED).exists() and data_digest(self.path) not in (None, splits.digest()):
             raise UsageError(f"the data are not those that {self.path} was trained on; bring them back, or start anew")
         return splits
+
+    @property
+    def has_data(self) -> bool:
+        """Whether the data can be looked at: a trained model can do much without them."""
+        if self._loaded is not None or self._given is not None:
+            return True
+        data = self.settings.data
+        return data.cls is not Given and (data.cls is not File or data.settings.path.exists())
 
     @property
     def dynamic(self) -> bool:
@@ -190,7 +221,8 @@ class Run:
             return None
         with torch.random.fork_rng():
             torch.manual_seed(self.settings.seed)
-            return normalize(self.joint, partition or self.settings.partition.settings, self.rows("train"))
+            x = self.rows("train") if self.has_data else None  # without, the base is that of the last look
+            return normalize(self.joint, partition or self.settings.partition.settings, x)
 
     def evaluate(
         self,
@@ -247,30 +279,7 @@ class Run:
             bar: called with what is evaluated and how many data; shows how far it is.
         """
         with self.owned():
-            return Result.read(self.path) or self._finish(seconds, bar)
-
-    def _finish(self, seconds: float, bar: Callable[[str, int], Bar]) -> Result:
-        start = time.perf_counter()
-        self.draw()
-        normalized, found = self.normalize(), {}
-        count = len(self.splits.rows("test"))  # of training data as many: enough to see overfitting
-        for split in ("test", "train"):
-            with bar(f"evaluating {split}", min(count, len(self.splits.rows(split)))) as advance:
-                options = {"normalized": normalized, "limit": count, "on_progress": advance}
-                # Of training data the bound alone is shown.
-                found[split] = self.evaluate(split, posterior="draws" if split == "test" else "none", **options)
-        every, seconds = len(self.splits.rows("train")), seconds + time.perf_counter() - start
-        result = Result.of(
-            attrs.evolve(found["test"], seconds=seconds),
-            partition=self.settings.partition.name,
-            run_dir=self.path,
-            train_nll=found["train"].nll,
-            train_data=(min(count, every), every),
-            prepared=self.prepared,
-            untrained=untrained(self.joint, self.settings.stages),
-        )
-        result.write(self.path)
-        return result
+            return Result.read(self.path) or session.finish(self, seconds, bar)
 
     def result(self) -> Result | None:
         """What came out, where nothing is left to do; None also if the newest checkpoint is to be made anew."""

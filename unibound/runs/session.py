@@ -1,7 +1,7 @@
 """One session of training a run: from where it stands to the end, an epoch at a time, each kept before the next."""
 
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,9 +14,10 @@ from unibound.runs.environment import numerics
 from unibound.runs.files import read_sums, write_sealed
 from unibound.runs.folder import RESOLVED, Say
 from unibound.runs.metrics import Metrics
-from unibound.runs.progress import Progress
+from unibound.runs.progress import Bar, Progress
+from unibound.runs.result import Result
 from unibound.runs.standing import standing
-from unibound.runs.train import Training
+from unibound.runs.train import Training, untrained
 from unibound.runs.watch import watch
 from unibound.settings import sources
 
@@ -69,6 +70,31 @@ def epochs(run: "Run", *, resume: bool, say: Say) -> Generator[Progress | None]:
             state = {"training": training.state_dict(), "progress": progress.to_dict(), "data": run.data_digest}
             checkpoint.save(run.checkpoints, done, run.joint.state_dict(), state, about)
             yield progress
+
+
+def finish(run: "Run", seconds: float, bar: Callable[[str, int], Bar]) -> Result:
+    """Evaluate a trained run, draw its pictures, and keep what came out in its folder. See `Run.finish`."""
+    start = time.perf_counter()
+    run.draw()
+    normalized, found = run.normalize(), {}
+    count = len(run.splits.rows("test"))  # of training data as many: enough to see overfitting
+    for split in ("test", "train"):
+        with bar(f"evaluating {split}", min(count, len(run.splits.rows(split)))) as advance:
+            options = {"normalized": normalized, "limit": count, "on_progress": advance}
+            # Of training data the bound alone is shown.
+            found[split] = run.evaluate(split, posterior="draws" if split == "test" else "none", **options)
+    every, seconds = len(run.splits.rows("train")), seconds + time.perf_counter() - start
+    result = Result.of(
+        attrs.evolve(found["test"], seconds=seconds),
+        partition=run.settings.partition.name,
+        run_dir=run.path,
+        train_nll=found["train"].nll,
+        train_data=(min(count, every), every),
+        prepared=run.known.prepared,
+        untrained=untrained(run.joint, run.settings.stages),
+    )
+    result.write(run.path)
+    return result
 
 
 def _restore(training: Training, found: Path) -> Progress:

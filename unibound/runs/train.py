@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unibound.data.binarization import batches
 from unibound.data.rows import Data
@@ -143,16 +143,21 @@ class Training:
         for group, module in self.joint.parts().items():
             if not all(parameter.isfinite().all() for parameter in module.parameters()):
                 raise NonFiniteError(f"{self._where()}: {group} has weights that are not finite; {CURE}")
-        for group, optimizer in self.optimizers.items():
-            for moments in optimizer.state.values():
+        for optimizer in self.optimizers.values():
+            for parameter, moments in optimizer.state.items():
                 for name, value in moments.items():
                     if torch.is_tensor(value) and not value.isfinite().all():
+                        group = self._group_of(parameter)
                         raise NonFiniteError(
                             f"{self._where()}: {name} in the optimizer of {group} is not finite, for a gradient "
                             f"overflowed, and {group} would hardly move again; {CURE}"
                         )
         if wrong := _not_finite(self.joint) - self.never_finite:
             raise NonFiniteError(f"{self._where()}: {min(wrong)} is not finite; {CURE}")
+
+    def _group_of(self, parameter: nn.Parameter) -> str:
+        parts = self.joint.parts().items()
+        return next(group for group, module in parts if any(one is parameter for one in module.parameters()))
 
     def _check(self, stage: Stage) -> None:
         """Raise UsageError for a stage that cannot be trained."""

@@ -13,7 +13,7 @@ from cattrs.gen import make_dict_structure_fn, override
 from unibound.data.files import File, is_path
 from unibound.errors import UsageError
 from unibound.registry import did_you_mean, registries, settings_class
-from unibound.settings.records import Choice, Missing, Optimizer, Settings, Stage
+from unibound.settings.records import GIVEN, Choice, Given, Missing, Optimizer, Settings, Stage
 
 
 class Flag(str):
@@ -94,6 +94,8 @@ def _structure_choice(kind: str, default: str | None, *, may_miss: bool) -> Call
             # Absolute, so that the run can be repeated from another folder.
             chosen = str(Path(chosen).expanduser().absolute())
             return Choice(kind, chosen, File, converter.structure({"path": chosen, **table}, File))
+        if chosen == GIVEN and chosen not in registries()[kind]:
+            return Given.of(kind)
         if may_miss and chosen == default and not table and chosen not in registries()[kind]:
             return Missing(kind, chosen)
         try:

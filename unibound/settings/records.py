@@ -69,6 +69,19 @@ class Missing:
         return settings_class(self.cls)()
 
 
+GIVEN = "given"
+
+
+@attrs.frozen
+class Given(Record):
+    """What was handed over in Python, and settings cannot write down: data in memory, or modules."""
+
+    @classmethod
+    def of(cls, kind: str) -> Choice:
+        """In the place of a plugin of this kind."""
+        return Choice(kind, GIVEN, cls, cls())
+
+
 def _default(kind: str, name: str) -> Any:
     """A field that chooses a plugin; its settings are the plugin's own defaults."""
     return attrs.field(factory=lambda: Choice.of(kind, name), metadata={"kind": kind, "name": name})
