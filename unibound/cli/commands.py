@@ -16,6 +16,7 @@ def run(
     resume: Path | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
     tensorboard: Annotated[bool, Parameter(negative=())] = False,
+    dry_run: Annotated[bool, Parameter(negative=())] = False,
     **settings: Any,
 ) -> None:
     """Train a model, evaluate it, and say which side its number errs on.
@@ -27,6 +28,7 @@ def run(
         resume: folder of a run to go on with; it keeps its settings.
         json: print one JSON document on stdout, and everything else on stderr.
         tensorboard: mirror the metrics into the run's folder, for TensorBoard.
+        dry_run: print every setting as TOML that --config takes, and train nothing.
     """
     from unibound.cli import console, mirror
     from unibound.cli.flags import as_layer
@@ -36,12 +38,15 @@ def run(
     if tensorboard:
         mirror.require()
     if resume is not None:
-        if flags.values or config or run_dir:
+        if flags.values or config or run_dir or dry_run:
             raise UsageError(f"--resume goes on with the settings of {resume}; leave the other options out")
         console.train(unibound.Run.open(resume, weights=False), resume=True, as_json=json, tensorboard=tensorboard)
         return
     found = [sources.read(config)] if config is not None else []
     resolved = sources.resolve([*found, sources.from_environment(), flags])
+    if dry_run:
+        print(sources.write(resolved), end="")
+        return
     console.train(unibound.Run.create(run_dir, resolved), resume=False, as_json=json, tensorboard=tensorboard)
 
 
@@ -170,23 +175,22 @@ def diagnose(
     command.diagnose(unibound.Run.open(run), split, num_particles, count, as_json=json)
 
 
-def sample(run: Path, *, count: int = 100, out: Path | None = None) -> None:
-    """Draw from a trained run: a picture of the means of p(x | tau), tau from the prior.
+def sample(run: Path, *, count: int = 100, seed: int | None = None, out: Path | None = None) -> None:
+    """Draw from a trained run: tau from the prior, and of each the mean of p(x | tau), and a draw from it.
 
     Args:
         run: folder of the run.
         count: how many.
-        out: PNG file to write; samples.png in the run's folder by default.
+        seed: of the draws; that of the run by default.
+        out: file to write; by default samples.png in the run's folder. A .png shows means, an .npz holds arrays x (the
+            draws), mean and tau.
     """
     _require("--count", count, 1, 100_000)
-    from unibound.runs import pictures
-    from unibound.runs.files import require_file
+    if seed is not None:
+        _require("--seed", seed, 0, 2**63 - 1)
+    from unibound.cli import sample as command
 
-    opened = unibound.Run.open(run)
-    path = out or run / "samples.png"
-    require_file("--out", path, "a PNG file")
-    pictures.save_grid(path, pictures.samples(opened.joint, count))
-    print(path)
+    print(command.sample(run, count, seed, out or run / "samples.png"))
 
 
 def report(run: Path, *, output: Path | None = None) -> None:

@@ -85,14 +85,10 @@ def _stacked(x: Dataset, who: str) -> Tensor:
         return torch.stack([torch.as_tensor(one[0] if isinstance(one, tuple | list) else one) for one in found])
     except (RuntimeError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise UsageError(
-            f"{who}: its data make no tensor ({reason}); make each a tensor of one shape"
-        ) from error
+        raise UsageError(f"{who}: its data make no tensor ({reason}); make each a tensor of one shape") from error
 
 
 def _count(levels: Any) -> int:
     if not isinstance(levels, int) or isinstance(levels, bool) or levels < 2:
-        raise UsageError(
-            f"levels must be a whole number, at least 2, not {levels!r}; leave it out for other data"
-        )
+        raise UsageError(f"levels must be a whole number, at least 2, not {levels!r}; leave it out for other data")
     return levels
