@@ -215,7 +215,7 @@ def run(trained: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        ("evaluate {} --split foo", ["--split must be train, valid or test, not 'foo'"]),
+        ("evaluate {} --split foo", ["split must be train, valid or test, not 'foo'"]),
         ("evaluate {} --partition ai", ["unknown partition estimator 'ai'; did you mean 'ais'?"]),
         ("evaluate {} --num-particles 0", ["--num-particles must be at least 1, not 0"]),
         ("evaluate {} --num-particles x", ["--num-particles", '"x"']),

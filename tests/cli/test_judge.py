@@ -208,7 +208,7 @@ def test_a_diagnosis(cli, run):
         (("certify", "run", "--rbm", "file"), "--rbm"),
         (("certify", "run", "--num-particles", 0), "--num-particles must be at least 1"),
         (("diagnose", "run", "--num-particles", 1), "2 particles"),
-        (("diagnose", "run", "--split", "half"), "--split"),
+        (("diagnose", "run", "--split", "half"), "split must be"),
     ],
 )
 def test_bad_input(cli, run, words, message):

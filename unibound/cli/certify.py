@@ -13,9 +13,10 @@ from rich.table import Table
 from unibound.cli.console import bar
 from unibound.cli.evaluate import partitions
 from unibound.errors import UniboundError, UsageError
-from unibound.evaluation.certify import Certificate, certify_joint
+from unibound.evaluation.certify import Certificate
 from unibound.evaluation.certify import certify as certify_prior
 from unibound.evaluation.certify.rbm_file import read_data, read_rbm
+from unibound.front import Trained
 from unibound.runs.result import finite
 from unibound.runs.run import Run
 from unibound.settings.records import MAX_THREADS
@@ -51,9 +52,9 @@ def certify(
     with bar("annealing", None) as advance:
         if opened is not None:
             torch.set_num_threads(threads)
-            particles = opened.settings.num_particles if num_particles is None else num_particles
-            options |= {"num_particles": particles, "posterior": posterior, "on_progress": advance}
-            found = certify_joint(opened.joint, opened.split("test"), opened.split("train"), **options)
+            options |= {} if num_particles is None else {"num_particles": num_particles}
+            options |= {"posterior": posterior, "on_progress": advance}
+            found = Trained(opened).certify(**options)
         else:
             assert rbm is not None
             assert data is not None

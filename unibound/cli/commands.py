@@ -75,15 +75,15 @@ def evaluate(
             of other distributions, ais (annealed, slower and surer), or none.
         json: print one JSON document on stdout, and everything else on stderr.
     """
-    from unibound.cli import console
     from unibound.cli import evaluate as command
     from unibound.cli.flags import as_layer
+    from unibound.data.splits import require_part
     from unibound.evaluation.memory import parse_bytes
     from unibound.evaluation.reach import require_known
 
     if num_particles is not None:
         _require("--num-particles", num_particles, 1)
-    console.require_split(split)
+    require_part(split)
     memory, look, opened = parse_bytes(max_memory), require_known(posterior), unibound.Run.open(run)
     names = opened.settings.partition.name if partition is None else partition
     chosen = command.partitions(names, run, as_layer(settings))

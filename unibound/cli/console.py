@@ -13,7 +13,6 @@ from rich.progress import Progress as ProgressBar
 from rich.table import Table
 
 from unibound.cli import mirror
-from unibound.errors import UsageError
 from unibound.runs.progress import Progress
 from unibound.runs.result import Result
 from unibound.runs.run import Run
@@ -91,12 +90,6 @@ def _say(text: str, *, always: bool = False) -> None:
     """A line for whoever reads a log while it grows; a terminal has the bar, and shows only what is said always."""
     if always or not stderr.is_terminal:
         print(text, file=sys.stderr, flush=True)
-
-
-def require_split(split: str) -> None:
-    """Raise UsageError for what is no part of a data set."""
-    if split not in ("train", "valid", "test"):
-        raise UsageError(f"--split must be train, valid or test, not {split!r}")
 
 
 @contextmanager

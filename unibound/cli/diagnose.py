@@ -7,9 +7,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from unibound.cli.console import require_split
-from unibound.data.rows import spread
-from unibound.evaluation.diagnose import diagnose as look_into
+from unibound.front import Trained
 from unibound.partition.log_z import HEAVY_TAIL
 from unibound.runs.result import finite
 from unibound.runs.run import Run
@@ -17,12 +15,7 @@ from unibound.runs.run import Run
 
 def diagnose(run: Run, split: str, num_particles: int, count: int, *, as_json: bool) -> None:
     """Look into a trained run and print what was found."""
-    require_split(split)
-    estimator = run.settings.stages[-1].estimator.settings
-    run.joint.auxiliary = estimator.auxiliary(run.rows("train")[:2])
-    with torch.random.fork_rng():
-        torch.manual_seed(run.settings.seed)
-        found = look_into(run.joint, estimator, spread(run.rows(split), count)[:], num_particles=num_particles)
+    found = Trained(run).diagnose(split=split, num_particles=num_particles, count=count)
     levels = torch.tensor([0.0, 0.1, 0.5, 0.9, 1.0], dtype=torch.float64)
     ess, tail = (torch.nanquantile(values.cpu(), levels).tolist() for values in (found.ess, found.tail))
     if as_json:

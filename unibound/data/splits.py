@@ -113,6 +113,13 @@ class Splits:
         return ((name, getattr(self, name)) for name in PARTS)
 
 
+def require_part(name: str) -> str:
+    """The name of a part. Raises UsageError for what is none."""
+    if name not in PARTS:
+        raise UsageError(f"split must be train, valid or test, not {name!r}")
+    return name
+
+
 def hold_out(x: Rows, count: int) -> tuple[Rows, Rows]:
     """All but `count` of data [N, *X], and these, evenly spread: files are often sorted."""
     chosen = torch.zeros(len(x), dtype=torch.bool)

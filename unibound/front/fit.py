@@ -90,6 +90,7 @@ def fit(
             for callback in callbacks:
                 callback(done)
         run.finish(seconds)
+    run.joint.eval()
     return Trained(run, kept)
 
 
@@ -113,7 +114,9 @@ def load(
     Raises:
         UsageError: no run, one that is damaged, or other data than it was trained on.
     """
-    return Trained(Run.open(path, data=None if x is None else splits_of(x, levels), joint=joint))
+    run = Run.open(path, data=None if x is None else splits_of(x, levels), joint=joint)
+    run.joint.eval()
+    return Trained(run)
 
 
 def _data(x: Any, levels: int | None) -> tuple[Splits | None, dict[str, Any]]:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from unibound import support
 from unibound.data.rows import spread
+from unibound.data.splits import require_part
 from unibound.errors import UsageError
 from unibound.evaluation.certify import Certificate, certify_joint
 from unibound.evaluation.conclusion import Evaluation
@@ -50,7 +51,7 @@ class Trained:
 
     @property
     def joint(self) -> JointBound:
-        """q and p: an nn.Module."""
+        """q and p: an nn.Module, in evaluation mode."""
         return self.run.joint
 
     @property
@@ -150,7 +151,7 @@ class Trained:
         if x is not None:
             return self._evaluate(x, num_particles, normalized, posterior)
         options = {"num_particles": num_particles, "normalized": normalized, "posterior": posterior}
-        return self.run.evaluate(_split(split), **options)
+        return self.run.evaluate(require_part(split), **options)
 
     def certify(self, x: Any = None, **options: Any) -> Certificate:
         """An interval for log Z and for the log-likelihood of data [N, *X], or a refusal with its reasons.
@@ -169,7 +170,7 @@ class Trained:
         estimator = run.settings.stages[-1].estimator.settings
         run.joint.auxiliary = estimator.auxiliary(run.rows("train")[:2])
         with seeded(run.settings.seed):
-            x = spread(run.rows(_split(split)), count)[:]
+            x = spread(run.rows(require_part(split)), count)[:]
             return diagnose(run.joint, estimator, x, num_particles=num_particles)
 
     def report(self, output: str | Path | None = None) -> Path:
@@ -231,12 +232,6 @@ class Trained:
     def _through(self, x: Tensor, network: Callable[[Tensor], Tensor]) -> Tensor:
         with self.joint.evaluating():
             return torch.cat([network(batch) for batch in x.split(AT_ONCE)])
-
-
-def _split(name: str) -> str:
-    if name not in ("train", "valid", "test"):
-        raise UsageError(f"there is no split {name!r}; choose train, valid or test")
-    return name
 
 
 def _comma(shape: torch.Size) -> str:
