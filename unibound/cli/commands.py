@@ -58,6 +58,8 @@ def evaluate(
     split: str = "test",
     max_memory: str = "1GiB",
     posterior: str = "draws",
+    data: Path | None = None,
+    per_datum: Path | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
     **settings: Any,
 ) -> None:
@@ -73,6 +75,8 @@ def evaluate(
         max_memory: of the particles held at once, in bytes or as 500MB or 2GB.
         posterior: how the posterior of some data is looked for beyond q's own draws, for the far end of the NLL: draws
             of other distributions, ais (annealed, slower and surer), or none.
+        data: a file with other data of the same kind, whose split is evaluated.
+        per_datum: an .npz file to write: bound, a lower bound of log p(x) for each datum, in nats.
         json: print one JSON document on stdout, and everything else on stderr.
     """
     from unibound.cli import evaluate as command
@@ -87,7 +91,8 @@ def evaluate(
     memory, look, opened = parse_bytes(max_memory), require_known(posterior), unibound.Run.open(run)
     names = opened.settings.partition.name if partition is None else partition
     chosen = command.partitions(names, run, as_layer(settings))
-    command.evaluate(opened, split, num_particles, chosen, memory, look, as_json=json)
+    files = {"data": data, "per_datum": per_datum}
+    command.evaluate(opened, split, num_particles, chosen, memory, look, **files, as_json=json)
 
 
 def certify(
