@@ -16,6 +16,8 @@ from unibound.cli.catalog import Entry, entries
 from unibound.errors import UsageError
 from unibound.hookspecs import OWN_DISTRIBUTION, printable
 
+Kind = Literal["estimator", "prior", "model", "likelihood", "data_set", "transition"]
+
 
 def list_plugins(
     what: Literal["plugins", "recipes"] = "plugins",
@@ -64,21 +66,19 @@ def check(package: str, *, json: Annotated[bool, Parameter(negative=())] = False
         sys.exit(1)
 
 
-def new(name: str, *, dir: Path = Path(".")) -> None:
-    """Write the skeleton of a plugin distribution: an estimator, a prior, and tests that sit both through the exam.
+def new(name: str, *, kind: Kind | None = None, dir: Path = Path(".")) -> None:
+    """Write the skeleton of a plugin distribution, and tests that sit what it registers through the exam.
 
     Args:
         name: of the distribution, and of the new folder.
+        kind: of the plugin it begins with; by default there are two, an estimator and a prior.
         dir: where the folder is made.
     """
     from unibound.cli import skeleton
 
-    folder, package = skeleton.new(name, dir)
+    folder, commands = skeleton.new(name, dir, ("estimator", "prior") if kind is None else (kind,))
     print(f"{folder} is ready; next:\n")
-    print(f"    pip install -e '{folder}[test]'")
-    print(f"    pytest {folder}")
-    print(f"    unibound check {name}")
-    print(f"    unibound run --estimator {package}_loo --prior {package}_mixture")
+    print("\n".join(f"    {command}" for command in commands))
 
 
 def show(name: str) -> None:
