@@ -211,8 +211,8 @@ def report(run: Path, *, output: Path | None = None) -> None:
 
 
 def compare(
-    *,
-    estimators: str,
+    *runs: Path,
+    estimators: str = "",
     num_particles: str = "",
     seeds: int = 3,
     evaluation_particles: int | None = None,
@@ -223,9 +223,11 @@ def compare(
 ) -> None:
     """Train estimators on the same data and seeds, and set bound, NLL, time, gradient noise and bias side by side.
 
-    A run that is finished is not repeated, so the same command goes on where it was interrupted.
+    A run that is finished is not repeated, so the same command goes on where it was interrupted. Or name two or more
+    finished runs instead: nothing is trained, and each is set beside the first, datum by datum.
 
     Args:
+        runs: folders of finished runs on the same data.
         estimators: names, such as vimco,rws,nvil.
         num_particles: particles per datum in training, such as 2,5,20, for each estimator that has them.
         seeds: how many seeds, from --seed on.
@@ -234,6 +236,9 @@ def compare(
         out: folder of the comparison; by default one under runs/, the same for the same settings.
         json: print one JSON document on stdout, and everything else on stderr.
     """
+    if runs:
+        _compare_runs(runs, estimators, num_particles, evaluation_particles, config or out or settings, as_json=json)
+        return
     from unibound.cli import compare as command
     from unibound.cli.flags import as_layer
     from unibound.settings import sources
@@ -244,6 +249,20 @@ def compare(
         flags.values["num_particles"] = evaluation_particles
     found += [sources.from_environment(), flags]
     command.compare(estimators, num_particles, seeds, found, out, as_json=json)
+
+
+def _compare_runs(
+    runs: tuple[Path, ...], estimators: str, sizes: str, num_particles: int | None, others: Any, *, as_json: bool
+) -> None:
+    if estimators or sizes or (others and not (isinstance(others, dict) and set(others.values()) <= {None})):
+        raise UsageError("runs are compared as they are; leave out all options but --evaluation-particles and --json")
+    if len(runs) < 2:
+        raise UsageError(f"compare takes two runs or more, and {runs[0]} is one; or else --estimators")
+    if num_particles is not None:
+        _require("--evaluation-particles", num_particles, 1)
+    from unibound.cli import paired
+
+    paired.compare(runs, "test", num_particles, as_json=as_json)
 
 
 def _require(flag: str, value: int, low: int, high: int | None = None) -> None:
