@@ -198,13 +198,19 @@ def sample(run: Path, *, count: int = 100, seed: int | None = None, out: Path | 
     print(command.sample(run, count, seed, out or run / "samples.png"))
 
 
-def report(run: Path, *, output: Path | None = None) -> None:
+def report(run: Path, *more: Path, output: Path | None = None) -> None:
     """Write one page about a run, finished or not: its verdict, curves, pictures and settings.
 
     Args:
         run: folder of the run.
-        output: HTML file to write; report.html in the run's folder by default.
+        more: of other finished runs on the same data, which are set beside it, datum by datum.
+        output: HTML file to write; by default report.html in the run's folder, or here where there are several.
     """
+    if more:
+        from unibound.cli import paired
+
+        print(paired.report([run, *more], output or Path("report.html")))
+        return
     from unibound.report import page
 
     print(page.write(run, output))

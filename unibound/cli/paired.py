@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from unibound.cli.console import bar
+from unibound.report import several
 from unibound.runs import paired
 from unibound.runs.result import finite
 
@@ -20,8 +21,7 @@ Nats. difference: NLL less that of the first run, so that what is positive is wo
 
 def compare(runs: Sequence[Path], split: str, num_particles: int | None, *, as_json: bool) -> None:
     """Evaluate runs and print their paired differences."""
-    with bar(f"evaluating {len(runs)} runs on {split}", None) as advance:
-        found = list(paired.compare(runs, split, num_particles, advance))
+    found = _evaluated(runs, split, num_particles)
     if as_json:
         print(json.dumps(finite({"split": split, "runs": [attrs.asdict(one) for one in found]})))
         return
@@ -37,3 +37,14 @@ def compare(runs: Sequence[Path], split: str, num_particles: int | None, *, as_j
     out = Console(highlight=False)
     out.print(table)
     out.print(LEGEND, markup=False)
+
+
+def report(runs: Sequence[Path], output: Path) -> Path:
+    """Write the page about several runs, and return its path."""
+    several.require_room(runs, output)
+    return several.write(runs, _evaluated(runs, "test", None), output)
+
+
+def _evaluated(runs: Sequence[Path], split: str, num_particles: int | None) -> list[paired.Difference]:
+    with bar(f"evaluating {len(runs)} runs on {split}", None) as advance:
+        return list(paired.compare(runs, split, num_particles, advance))
