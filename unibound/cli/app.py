@@ -33,6 +33,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "certify": commands.certify,
     "check": plugins.check,
     "compare": commands.compare,
+    "data": commands.data,
     "diagnose": commands.diagnose,
     "evaluate": commands.evaluate,
     "list": plugins.list_plugins,

@@ -1,5 +1,6 @@
 """The commands: what each is told, and what it says of itself. What they do is imported once they are called."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -156,6 +157,18 @@ def certify(
     )
 
 
+def data(source: str, *, json: Annotated[bool, Parameter(negative=())] = False) -> None:
+    """Say what would be read of a data set: its splits and shapes, what values are made of, and classes.
+
+    Args:
+        source: an .npz, .npy, .csv, .tsv or .parquet file, a folder of images, or a data set by its name.
+        json: print one JSON document.
+    """
+    from unibound.cli import data as command
+
+    command.data(source, as_json=json)
+
+
 def diagnose(
     run: Path,
     *,
@@ -258,12 +271,12 @@ def compare(
 
 
 def _compare_runs(
-    runs: tuple[Path, ...], estimators: str, sizes: str, num_particles: int | None, others: Any, *, as_json: bool
+    runs: Sequence[Path], estimators: str, sizes: str, num_particles: int | None, others: Any, *, as_json: bool
 ) -> None:
     if estimators or sizes or (others and not (isinstance(others, dict) and set(others.values()) <= {None})):
         raise UsageError("runs are compared as they are; leave out all options but --evaluation-particles and --json")
     if len(runs) < 2:
-        raise UsageError(f"compare takes two runs or more, and {runs[0]} is one; or else --estimators")
+        raise UsageError(f"compare takes two runs or more, not {', '.join(map(str, runs))} alone; or else --estimators")
     if num_particles is not None:
         _require("--evaluation-particles", num_particles, 1)
     from unibound.cli import paired

@@ -4,6 +4,7 @@ import contextlib
 import io
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -84,7 +85,8 @@ def save(folder: Path, joint: JointBound, x: Tensor) -> None:
 def save_arrays(path: Path, arrays: dict[str, Tensor]) -> None:
     """Write tensors as an .npz file, which is whole or not there."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **{name: x.detach().cpu().numpy() for name, x in arrays.items()})
+    held: dict[str, Any] = {name: x.detach().cpu().numpy() for name, x in arrays.items()}
+    np.savez_compressed(buffer, **held)
     disk.write(path, buffer.getvalue())
 
 
