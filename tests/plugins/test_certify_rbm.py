@@ -11,8 +11,10 @@ import torch
 from annealed import random_rbm
 from unibound_plugins.priors.rbm import RBM
 
+from unibound import EnergyPrior, UsageError, registries
 from unibound.cli import main
 from unibound.evaluation.certify import certify
+from unibound.evaluation.certify.rbm_file import read_rbm
 from unibound.partition import enumeration
 from unibound.testing.verdict import FALSE_ALARM
 
@@ -165,3 +167,125 @@ def test_the_published_machine(published: tuple[RBM, dict[str, torch.Tensor]]):
     assert found.test_ll == pytest.approx(-86.34, abs=0.4)
     raised = next(row for row in found.evidence if row.name == "RAISE")
     assert -0.6 < raised.value - float(raised.note.rsplit(" ", 1)[1]) < 0.2
+
+
+def written(path: Path, arrays: dict[str, np.ndarray]) -> Path:
+    """A file of arrays, as its suffix says."""
+    if path.suffix == ".npz":
+        np.savez(path, **arrays)
+    elif path.suffix == ".safetensors":
+        from safetensors.numpy import save_file
+
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
+    elif path.suffix == ".mat":
+        pytest.importorskip("scipy.io").savemat(path, arrays)
+    else:
+        torch.save({name: torch.from_numpy(array.copy()) for name, array in arrays.items()}, path)
+    return path
+
+
+NAMES = {
+    "rbm.npz": ("components_", "intercept_visible_", "intercept_hidden_"),
+    "rbm.safetensors": ("weight_matrix", "vbias", "hbias"),
+    "rbm.mat": ("W", "visible_bias", "hidden_bias"),
+    "rbm.pt": ("weight", "visible_bias", "hidden_bias"),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_files_of_others_mean_the_same_machine(name: str, files: tuple[Path, Path, RBM], tmp_path: Path) -> None:
+    values = [x.detach().numpy() for x in (files[2].weight, files[2].visible_bias, files[2].hidden_bias)]
+    values[0] = values[0].T if name == "rbm.npz" else values[0]
+    heard: list[str] = []
+    (tmp_path / "theirs").mkdir()
+    path = written(tmp_path / "theirs" / name, dict(zip(NAMES[name], values, strict=True)))
+    found, _ = read_rbm(path, say=heard.append)
+    assert enumeration.log_sum(found) == pytest.approx(enumeration.log_sum(files[2]), abs=1e-5)
+    assert f"from {NAMES[name][0]}" in heard[0] or NAMES[name][0] == "W"
+    twice = dict(zip(NAMES[name], values, strict=True)) | {"hidden_bias": values[2], "hbias": values[2]}
+    with pytest.raises(UsageError, match=r"may each be hbias"):
+        read_rbm(written(path, twice))
+    path.write_bytes(b"no such thing")
+    with pytest.raises(UsageError, match=r"is damaged, or no \."):
+        read_rbm(path)
+
+
+def test_nothing_is_unpickled(tmp_path: Path) -> None:
+    class Bomb:
+        def __reduce__(self):
+            return (pytest.fail, ("it was unpickled",))
+
+    torch.save({"W": Bomb()}, tmp_path / "rbm.pt")
+    with pytest.raises(UsageError, match=r"is damaged, or no \.pt file"):
+        read_rbm(tmp_path / "rbm.pt")
+
+
+def of_units(unit: str) -> tuple[EnergyPrior, dict[str, np.ndarray]]:
+    """A machine, and the arrays that say what it is."""
+    kinds = registries()["prior"]
+    torch.manual_seed(4)
+    visible, hidden = torch.randn(6) / 2, torch.randn(4) / 2
+    if unit == "potts":
+        weight, visible = torch.randn(6, 3, 4), torch.randn(6, 3) / 2
+        made = kinds["potts_rbm"].from_weights(weight, visible, hidden)
+    elif unit == "spins":
+        weight = torch.randn(6, 4) / 2
+        made = kinds["spin_rbm"].from_weights(weight, visible, hidden)
+    else:
+        weight = torch.randn(6, 4)
+        made = kinds["gaussian_rbm"].from_weights(weight, visible, hidden, torch.full((6,), 0.7))
+    arrays = {"W": weight.numpy(), "vbias": visible.numpy(), "hbias": hidden.numpy()}
+    return made, arrays | ({"sigma": np.float32(0.7)} if unit == "gaussian" else {})
+
+
+@pytest.mark.parametrize("unit", ["spins", "gaussian", "potts"])
+def test_units_of_every_kind_are_certified(unit: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prior, arrays = of_units(unit)
+    x, log_z = enumeration.draw(prior, 400), enumeration.log_sum(prior)
+    exact = (-prior.free_energy(x).double() - log_z).mean().item()
+    rbm = written(tmp_path / "rbm.npz", arrays)
+    np.savez(tmp_path / "data.npz", test=x.numpy())
+    words = ["--rbm", rbm, "--data", tmp_path / "data.npz", "--unit", unit, "--temperatures", 300, "--json"]
+    code, out, err = call(capsys, *words)
+    found = json.loads(out)
+    assert (code, found["verdict"]) == (0, "certified"), err
+    assert found["log_z_low"] - 0.01 < log_z < found["log_z_high"] + 0.01
+    assert found["test_ll_low"] - 0.01 < exact < found["test_ll_high"] + 0.01
+    code, _, err = call(capsys, *words[:4])  # read as bits
+    assert code in (1, 2), err
+
+
+def test_spins_read_as_bits_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prior, arrays = of_units("spins")
+    x = enumeration.draw(prior, 400)
+    wrong = {"W": 4 * arrays["W"], "vbias": 2 * arrays["vbias"], "hbias": 2 * arrays["hbias"]}
+    as_bits = prior.as_bits()  # pyright: ignore
+    right = {name: one.detach().numpy() for name, one in zip(("W", "vbias", "hbias"), as_bits, strict=False)}
+    np.savez(tmp_path / "data.npz", test=x.numpy())
+    for arrays_, verdict in ((right, 1), (wrong, None)):
+        rbm = written(tmp_path / "rbm.npz", arrays_)
+        words = ("--rbm", rbm, "--data", tmp_path / "data.npz", "--unit", "spins", "--temperatures", 200)
+        code, out, err = call(capsys, *words)
+        assert verdict is None or (code == verdict and "weights of bits" in out + err), (out, err)
+
+
+@pytest.mark.parametrize(
+    ("unit", "change", "culprit"),
+    [
+        ("gaussian", {"sigma": np.zeros(6)}, "sigma must be positive"),
+        ("gaussian", {"sigma": -np.ones(6)}, "sigma must be positive"),
+        ("gaussian", {"sigma": None}, "no array 'sigma'"),
+        ("potts", {"W": np.zeros((6, 4))}, "do not fit"),
+        ("potts", {"vbias": np.full((6, 3), np.nan)}, "not numbers"),
+        ("spins", {"sigma": np.ones(6)}, "holds sigma"),
+        ("spins", {"W": np.full((6, 4), 1e9)}, "too large"),
+        ("quarks", {}, "unknown unit 'quarks'"),
+    ],
+)
+def test_units_that_do_not_fit_are_refused(unit: str, change: dict, culprit: str, tmp_path: Path) -> None:
+    _, arrays = of_units("spins" if unit == "quarks" else unit)
+    changed = {name: array for name, array in (arrays | change).items() if array is not None}
+    with pytest.raises(UsageError) as refused:
+        read_rbm(written(tmp_path / "rbm.npz", changed), unit)
+    assert culprit in str(refused.value)
+    assert "\n" not in str(refused.value)

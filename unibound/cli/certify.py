@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ def certify(
     flags: Layer,
     num_particles: int | None,
     posterior: str,
+    unit: str,
     *,
     threads: int,
     as_json: bool,
@@ -59,8 +61,8 @@ def certify(
             assert rbm is not None
             assert data is not None
             torch.set_num_threads(threads)
-            test, train = read_data(data)
-            prior, others = read_rbm(rbm)
+            test, train = read_data(data, unit)
+            prior, others = read_rbm(rbm, unit, lambda said: print(said, file=sys.stderr))
             found = certify_prior(prior, test, train=train, others=others, on_progress=advance, **options)
     certificate(found, as_json=as_json)
     if found.verdict == "refused":

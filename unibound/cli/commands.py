@@ -100,6 +100,7 @@ def certify(
     run: Path | None = None,
     *,
     rbm: Path | None = None,
+    unit: str = "bits",
     data: Path | None = None,
     num_chains: int = 100,
     temperatures: str = "piecewise",
@@ -123,7 +124,8 @@ def certify(
 
     Args:
         run: folder of a trained run; or name --rbm and --data instead.
-        rbm: an .npz file with W [visible, hidden], vbias and hbias, and nothing else.
+        rbm: an .npz, .safetensors, .mat or .pt file with W [visible, hidden], vbias and hbias, and nothing else.
+        unit: what its visible units are: bits, spins, gaussian (with sigma) or potts (W [visible, categories, hidden]).
         data: an .npz file with bits, test [N, pixels...] and optionally train.
         num_chains: annealing chains in each direction; from the other bases half as many.
         temperatures: a number of even ones, or a schedule: linear, piecewise, sigmoid, adaptive.
@@ -153,7 +155,7 @@ def certify(
         _require("--num-particles", num_particles, 1)
     flags = as_layer(settings)
     command.certify(
-        run, rbm, data, partition, flags, num_particles, posterior, threads=threads, as_json=json, **options
+        run, rbm, data, partition, flags, num_particles, posterior, unit, threads=threads, as_json=json, **options
     )
 
 

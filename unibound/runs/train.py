@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from unibound.data.binarization import batches
 from unibound.data.rows import Data
@@ -155,7 +155,7 @@ class Training:
         if wrong := _not_finite(self.joint) - self.never_finite:
             raise NonFiniteError(f"{self._where()}: {min(wrong)} is not finite; {CURE}")
 
-    def _group_of(self, parameter: nn.Parameter) -> str:
+    def _group_of(self, parameter: Tensor) -> str:
         parts = self.joint.parts().items()
         return next(group for group, module in parts if any(one is parameter for one in module.parameters()))
 

@@ -20,7 +20,7 @@ LIKELIHOOD = "bernoulli"
 PARTITION_ESTIMATOR = "ais"
 
 _TWO_SIDED = "bdmc"
-_RBM = "rbm"
+_RBMS = {"bits": "rbm", "spins": "spin_rbm", "gaussian": "gaussian_rbm", "potts": "potts_rbm"}
 _PREFERRED = (LIKELIHOOD, "gaussian")
 """Likelihoods that come first where several are over the same values."""
 
@@ -30,9 +30,11 @@ def two_sided() -> PartitionEstimator:
     return registries()["partition_estimator"][_TWO_SIDED]()
 
 
-def rbm() -> type:
-    """The prior that the files of restricted Boltzmann machines are read as."""
-    return registries()["prior"][_RBM]
+def rbm(unit: str) -> type:
+    """The prior that files of restricted Boltzmann machines with these visible units are read as."""
+    if unit not in _RBMS:
+        raise UsageError(f"unknown unit {unit!r}; choose one of {', '.join(_RBMS)}")
+    return registries()["prior"][_RBMS[unit]]
 
 
 def likelihood_over(wanted: Constraint | None) -> Likelihood:

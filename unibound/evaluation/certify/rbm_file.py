@@ -1,9 +1,10 @@
-"""Anybody's RBM, and the data to judge it by, from numpy files.
+"""Anybody's RBM, and the data to judge it by, from files.
 
 A file may be read in more than one way: a square W goes both ways round, and weights of spins look like those of bits.
 What it says is taken as it stands; the other readings are handed over too, so that data can speak against it.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ import torch
 from torch import Tensor
 
 from unibound import support
-from unibound.data.files import read_arrays, read_splits
+from unibound.data.files import read_splits
 from unibound.energies.energy import EnergyPrior
 from unibound.errors import UsageError
+from unibound.evaluation.certify.arrays import read_weights
 from unibound.settings.defaults import rbm
 
 WEIGHTS = ("W", "vbias", "hbias")
@@ -55,6 +57,13 @@ class Weights:
         return Weights(4 * weight, 2 * (visible - weight.sum(1)), 2 * (hidden - weight.sum(0)))
 
     @property
+    def of_spins(self) -> "Weights":
+        """These, if they are over bits, as those of an RBM over spins 2 bit - 1 of the same probabilities."""
+        weight = self.weight / 4
+        visible, hidden = self.visible_bias / 2 + weight.sum(1), self.hidden_bias / 2 + weight.sum(0)
+        return Weights(weight, visible, hidden)
+
+    @property
     def magnitude(self) -> float:
         """About how large the sums in a free energy get."""
         biases = self.visible_bias.abs().sum() + self.hidden_bias.abs().sum()
@@ -64,26 +73,42 @@ class Weights:
     def prior(self) -> EnergyPrior:
         """The RBM, in float64 where float32 would cost more than a hundredth of a nat."""
         wide = torch.finfo(torch.float32).eps * self.magnitude > ROUNDING
-        kind: Any = rbm()
+        kind: Any = rbm("bits")
         return kind.from_weights(*attrs.astuple(self), dtype=torch.float64 if wide else torch.float32)
 
 
-def read_rbm(path: Path) -> tuple[EnergyPrior, dict[str, EnergyPrior]]:
-    """Read an RBM over bits, and what else the file may mean, by what would have been done to the weights.
+def read_rbm(
+    path: Path, unit: str = "bits", say: Callable[[str], object] = lambda said: None
+) -> tuple[EnergyPrior, dict[str, EnergyPrior]]:
+    """Read an RBM, and what else the file may mean, by what would have been done to the weights.
+
+    Args:
+        path: a file as `read_weights` understands it.
+        unit: what the visible units are: bits, spins, gaussian (with their standard deviations, sigma) or potts
+            (categories, W [visible, categories, hidden]).
+        say: told which arrays were taken for which parts, where their names are others.
 
     Raises:
         UsageError: an array that is missing, unknown, of the wrong shape or kind, not finite, or too large to compute.
     """
-    arrays = read_arrays(path, _CURE)
-    for name in WEIGHTS:
+    kind: Any = rbm(unit)
+    needed = (*WEIGHTS, "sigma") if unit == "gaussian" else WEIGHTS
+    arrays = read_weights(path, _CURE, say)
+    for name in needed:
         if name not in arrays:
             raise UsageError(f"{path}: no array {name!r} among {', '.join(arrays) or 'none'}; {_CURE}")
-    if more := ", ".join(sorted(arrays.keys() - set(WEIGHTS))):
+    if more := ", ".join(sorted(arrays.keys() - set(needed))):
         raise UsageError(
-            f"{path}: holds {more} besides W, vbias and hbias, and an RBM over bits has no place for it; work offsets "
-            "and scales into the weights, and leave out what does not matter"
+            f"{path}: holds {more} besides {', '.join(needed[:-1])} and {needed[-1]}, and an RBM over {unit} has no "
+            "place for it; work offsets and scales into the weights, and leave out what does not matter"
         )
+    if unit in ("gaussian", "potts"):
+        return _of_reals(path, arrays, kind) if unit == "gaussian" else (_of_categories(path, arrays, kind), {})
     weights = Weights(*_tensors(path, arrays))
+    if unit == "spins":
+        _require_narrow(path, weights)
+        spins = kind.from_weights(*attrs.astuple(weights))
+        return spins, {"weights of bits": kind.from_weights(*attrs.astuple(weights.of_spins))}
     others = {"weights of spins": weights.of_bits}
     if weights.weight.shape[0] == weights.weight.shape[1]:
         others |= {
@@ -92,6 +117,32 @@ def read_rbm(path: Path) -> tuple[EnergyPrior, dict[str, EnergyPrior]]:
             "a transposed W and exchanged biases": weights.transposed.exchanged,
         }
     return weights.prior, {name: other.prior for name, other in others.items()}
+
+
+def _of_reals(path: Path, arrays: dict[str, np.ndarray], kind: Any) -> tuple[EnergyPrior, dict[str, EnergyPrior]]:
+    """An RBM of real visible units; its W may be divided by their variance or by their standard deviation."""
+    weights = Weights(*_tensors(path, arrays))
+    _require_narrow(path, weights)
+    sigma = torch.from_numpy(np.broadcast_to(arrays["sigma"].astype(np.float64), weights.visible_bias.shape).copy())
+    if not bool((sigma > 0).all() and sigma.isfinite().all()):
+        raise UsageError(f"{path}: sigma must be positive numbers; give standard deviations, not their logarithms")
+    made = {name: kind.from_weights(*attrs.astuple(weights), sigma, convention=name) for name in ("variance", "scale")}
+    return made["variance"], {"a W that is divided by sigma, not by its square": made["scale"]}
+
+
+def _of_categories(path: Path, arrays: dict[str, np.ndarray], kind: Any) -> EnergyPrior:
+    weight, visible, hidden = (torch.from_numpy(arrays[name].astype(np.float64)) for name in WEIGHTS)
+    if weight.dim() != 3 or visible.shape != weight.shape[:2] or hidden.shape != weight.shape[2:]:
+        shapes = f"W {list(weight.shape)}, vbias {list(visible.shape)} and hbias {list(hidden.shape)}"
+        raise UsageError(f"{path}: {shapes} do not fit; write W as [visible, categories, hidden]")
+    if not all(bool(x.isfinite().all()) for x in (weight, visible, hidden)):
+        raise UsageError(f"{path}: values that overflowed or are not numbers")
+    return kind.from_weights(weight, visible, hidden)
+
+
+def _require_narrow(path: Path, weights: Weights) -> None:
+    if torch.finfo(torch.float32).eps * weights.magnitude > ROUNDING:
+        raise UsageError(f"{path}: holds values too large for float32, in which these units are computed; rescale them")
 
 
 def _tensors(path: Path, arrays: dict[str, np.ndarray]) -> list[Tensor]:
@@ -115,8 +166,8 @@ def _tensors(path: Path, arrays: dict[str, np.ndarray]) -> list[Tensor]:
     return tensors
 
 
-def read_data(path: Path) -> tuple[Tensor, Tensor | None]:
-    """Read `test` [N, *X], and `train` where there is one, as float32.
+def read_data(path: Path, unit: str = "bits") -> tuple[Tensor, Tensor | None]:
+    """Read `test` [N, *X], and `train` where there is one, as float32, for visible units of a kind.
 
     Raises:
         UsageError: no test data, or data that are no numbers, or no bits.
@@ -127,7 +178,7 @@ def read_data(path: Path) -> tuple[Tensor, Tensor | None]:
     for name, x in found.items():
         if not len(x):
             raise UsageError(f"{path}: {name} is empty; {cure}")
-        if bool((x < 0).any()) and bool(support.spin.check(x).all()):
+        if unit == "bits" and bool((x < 0).any()) and bool(support.spin.check(x).all()):
             raise UsageError(
                 f"{path}: {name} holds spins, -1 and 1, but the RBM is over bits. Was it trained on spins, convert the "
                 "weights, to 4 W, 2 (vbias - W 1) and 2 (hbias - W' 1) by the old W, and the data, to (1 + x) / 2; "
