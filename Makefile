@@ -1,7 +1,7 @@
 # What a developer runs, and CI: nothing else is needed.
 PYTHON ?= python
 
-.PHONY: install test laws bench lint docs
+.PHONY: install test laws bench lint docs site install-site
 
 install:  ## everything a developer needs, at the versions CI runs with
 	$(PYTHON) -m pip install -c constraints.txt -e '.[test]'
@@ -24,3 +24,11 @@ lint:  ## style and types
 
 docs:  ## the examples of the documents, run
 	$(PYTHON) -m pytest tests/house/test_docs.py tests/docs
+
+site:  ## the documentation site, into site/; needs `make install-site` once
+	$(PYTHON) docs/pages.py
+	$(PYTHON) -m zensical build --clean --strict
+
+install-site:  ## what makes the site
+	$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["site"], sep="\n")' \
+		| $(PYTHON) -m pip install -c constraints.txt -r /dev/stdin

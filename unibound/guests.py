@@ -1,13 +1,24 @@
-"""What a stranger's plugin does while it is imported, and may not: print, or change how torch works for everybody."""
+"""Plugins of strangers: what one may not do while it is imported, and classes that are named without being registered.
+
+While it is imported, none may print, or change how torch works for everybody.
+"""
 
 import contextlib
+import functools
+import hashlib
+import importlib
+import importlib.util
 import io
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch.distributions import Distribution
 
+from unibound.errors import UsageError
 from unibound.hookspecs import printable
 
 Setting = tuple[Callable[[], Any], Callable[[Any], Any]]
@@ -49,3 +60,51 @@ def at_the_door() -> Iterator[list[str]]:
                 found.append(f"changes {name}, which was put back")
         if text := " ".join(out.getvalue().split()):
             found.append(f"prints {printable(text)[:60]!r}, which was left out")
+
+
+def is_object(text: str) -> bool:
+    """Whether text names a class, as path.py:Class or package.module:Class, and no plugin that is registered."""
+    module, _, name = text.rpartition(":")
+    return bool(module) and name.isidentifier()
+
+
+def absolute(text: str) -> str:
+    """The same name, to be read from any folder."""
+    module, _, name = text.rpartition(":")
+    return f"{Path(module).expanduser().absolute()}:{name}" if module.endswith(".py") else text
+
+
+def find(text: str) -> Any:
+    """What text names, as path.py:Class or package.module:Class; its module is run. Raises UsageError."""
+    module, _, name = absolute(text).rpartition(":")
+    try:
+        found = _from_file(Path(module)) if module.endswith(".py") else importlib.import_module(module)
+    except (KeyboardInterrupt, UsageError):
+        raise
+    except BaseException as error:  # whatever a stranger's module does
+        raise UsageError(
+            f"{text}: {module} does not load: {type(error).__name__}: {' '.join(str(error).split())}"
+        ) from error
+    if not hasattr(found, name):
+        there = [
+            one for one, value in vars(found).items() if isinstance(value, type) and value.__module__ == found.__name__
+        ]
+        raise UsageError(f"{text}: {module} has no {name}; its classes are: {', '.join(there) or 'none'}")
+    return getattr(found, name)
+
+
+@functools.cache
+def _from_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise UsageError(f"there is no file {path}; check the path")
+    name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"  # of many plugin.py, each is its own
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module

@@ -17,7 +17,7 @@ from unibound.data.splits import DataSet
 from unibound.energies.transition import Transition
 from unibound.errors import PluginError, UsageError
 from unibound.estimator import Estimator
-from unibound.guests import at_the_door
+from unibound.guests import at_the_door, find, is_object
 from unibound.hookspecs import OWN_DISTRIBUTION, distribution, points, printable
 from unibound.likelihood import Likelihood
 from unibound.model import Model
@@ -38,7 +38,7 @@ KINDS: dict[str, type] = {
 
 @attrs.define
 class Registry(Mapping[str, type]):
-    """The plugins of one kind, by name."""
+    """The plugins of one kind, by name; a class that is not registered is found as path.py:Class or module:Class."""
 
     kind: str
     base: type
@@ -53,6 +53,10 @@ class Registry(Mapping[str, type]):
     def __getitem__(self, name: str) -> type:
         if name in self._classes:
             return self._classes[name]
+        if isinstance(name, str) and is_object(name):
+            cls = find(name)
+            self._require_fit(cls, f"{name} is to be a {self.label}, but is {cls!r}", f"{name} is a {self.label}, but")
+            return cls
         raise UsageError(f"unknown {self.label} {name!r}; {did_you_mean(name, self._classes)}")
 
     def __iter__(self) -> Iterator[str]:
@@ -82,20 +86,22 @@ class Registry(Mapping[str, type]):
                 f"{owner} registers the {self.label} {name!r}; a name is of small letters, digits and _, a letter first"
             )
         self.require_free(name, owner)
+        where = f"{owner} registers {getattr(cls, '__name__', cls)} as {what}, but"
+        self._require_fit(cls, f"{owner} registers {cls!r} as {what}", where)
+        self._classes[name], self._owners[name] = cls, owner
+
+    def _require_fit(self, cls: Any, claim: str, where: str) -> None:
+        """Raise PluginError, in these words, for what is no class of this kind that can be used."""
         if not (isinstance(cls, type) and issubclass(cls, self.base)):
-            raise PluginError(
-                f"{owner} registers {cls!r} as {what}; it must be a concrete subclass of unibound.{self.base.__name__}"
-            )
+            raise PluginError(f"{claim}; it must be a concrete subclass of unibound.{self.base.__name__}")
         if inspect.isabstract(cls):
             missing = ", ".join(sorted(cls.__abstractmethods__))
-            raise PluginError(f"{owner} registers {cls.__name__} as {what}, but {missing} is abstract; define it")
+            raise PluginError(f"{where} {missing} is abstract; define it")
         if self.kind in ("prior", "likelihood") and not hasattr(cls, "support"):
             raise PluginError(
-                f"{owner} registers {cls.__name__} as {what}, but it does not say what it is over; give the class a "
-                "`support`, such as unibound.support.boolean"
+                f"{where} it does not say what it is over; give the class a `support`, such as unibound.support.boolean"
             )
-        _check_settings(f"{owner} registers {cls.__name__} as {what}, but", cls)
-        self._classes[name], self._owners[name] = cls, owner
+        _check_settings(where, cls)
 
     def require_free(self, name: str, owner: str) -> None:
         """Raise PluginError if a name is taken."""

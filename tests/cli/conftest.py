@@ -1,5 +1,6 @@
 """A folder of its own for every test, tiny data and a tiny run."""
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -16,6 +17,8 @@ from unibound import registries
 def _clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test works in a folder of its own, without the settings of whoever runs it."""
     monkeypatch.chdir(tmp_path)
+    # What is compiled on a new machine is said there alone; a handler of another test's stderr would be left, too.
+    monkeypatch.setattr(logging.getLogger("unibound"), "level", logging.WARNING)
     for name in os.environ:
         if name.startswith("UNIBOUND_"):
             monkeypatch.delenv(name)

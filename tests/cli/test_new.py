@@ -1,12 +1,14 @@
 """`unibound new`: what it writes, what it refuses, and that what it writes passes as it is."""
 
 import tomllib
+from pathlib import Path
 
 import installing
 import pytest
 
 FILES = {
     "pyproject.toml",
+    ".github/workflows/ci.yml",
     "README.md",
     "my_plugin/__init__.py",
     "my_plugin/estimator.py",
@@ -23,8 +25,9 @@ def test_writes_a_distribution(cli, tmp_path):
     project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
     assert project["name"] == "My.plugin"
     assert set(project["entry-points"]["unibound"]) == {"my_plugin.estimator", "my_plugin.prior"}
-    for path in folder.rglob("*.*"):
+    for path in filter(Path.is_file, folder.rglob("*")):
         assert "$" not in path.read_text(), path
+    assert "unibound check My.plugin" in (folder / ".github" / "workflows" / "ci.yml").read_text()
     assert "unibound check My.plugin" in result.out
 
 
@@ -79,6 +82,38 @@ def test_holds_every_law(cli):
         result = cli("check", f"as-it-lies/as_it_lies/{module}.py")
         assert result.code == 0, result
         assert result.out.rstrip().endswith(" 0 failed")
+
+
+@pytest.mark.parametrize("kind", ["model", "likelihood", "transition"])
+def test_each_kind_holds_every_law(cli, kind):
+    """The same for a skeleton of one kind alone."""
+    said = cli("new", f"a-{kind}", "--kind", kind)
+    assert f"unibound check a-{kind}" in said.out
+    pages = [path.name for path in Path(f"a-{kind}", f"a_{kind}").iterdir()]
+    assert sorted(pages) == ["__init__.py", f"{kind}.py"]
+    result = cli("check", f"a-{kind}/a_{kind}/{kind}.py")
+    assert result.code == 0, result
+    assert result.out.rstrip().endswith(" 0 failed")
+
+
+def test_a_data_set_has_tests_of_its_own(cli):
+    said = cli("new", "a-data-set", "--kind", "data_set")
+    assert said.code == 0, said
+    assert "check" not in said.out
+    assert [path.name for path in Path("a-data-set/tests").iterdir()] == ["test_data_set.py"]
+    assert "unibound check" not in Path("a-data-set/.github/workflows/ci.yml").read_text()
+    told = cli("run", "--data", "a-data-set/a_data_set/data_set.py:Bars", "--data.size", 3, "--dry-run")
+    assert "size = 3" in told.out, told
+    assert cli("new", "another", "--kind", "partition").code == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["data_set", "transition"])
+def test_each_kind_installs_and_passes(cli, tmp_path, kind):
+    cli("new", "my-plugin", "--kind", kind)
+    seen = installing.install(tmp_path / "my-plugin", tmp_path / "site")
+    tested = installing.pytest(seen, tmp_path / "my-plugin")
+    assert tested.returncode == 0, tested.stdout
 
 
 @pytest.mark.slow

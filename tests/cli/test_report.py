@@ -60,7 +60,19 @@ def page(cli: Cli, folder: str = "run") -> Page:
     assert "script" not in read.seen
     assert all(target.startswith(("#", "data:image/png;base64,")) for target in read.loads)
     assert not re.search(r"url\((?!#)|@import", path.read_text())
+    stands_for_all(path.read_text(), read)
     return read
+
+
+def stands_for_all(text: str, read: Page) -> None:
+    """What a reader of the screen, and a link into the page, needs of it."""
+    ids = re.findall(r'\bid="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+    assert {target[1:] for target in read.loads if target.startswith("#")} <= set(ids)
+    assert set(re.findall(r"url\(#([^)]+)\)", text)) <= set(ids)
+    assert read.seen["main"] == read.seen["h1"] == 1
+    assert text.count("<svg ") == len(re.findall(r'<svg role="img" aria-label="[^"]+', text))
+    assert text.count("<img ") == len(re.findall(r'<img [^>]*alt="[^"]{10,}"', text))
 
 
 def test_page_of_a_finished_run(cli: Cli, tiny: Words, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,9 +179,25 @@ def test_refuses_what_is_no_run_and_no_file(cli: Cli, tiny: Words) -> None:
     refused(cli("report", "run"), "run/evaluation.json is no result of a run", "remove it, and --resume run")
 
 
-@pytest.mark.parametrize("package", ["matplotlib", "jinja2"])
-def test_says_what_is_not_installed(cli: Cli, tiny: Words, monkeypatch: pytest.MonkeyPatch, package: str) -> None:
-    assert cli(*tiny()).code == 0
-    monkeypatch.setitem(sys.modules, package, None)
-    refused(cli("report", "run"), package, "pip install 'unibound[report]'")
-    assert not Path("run/report.html").exists()
+def test_several_runs_on_one_page(cli: Cli, tiny: Words) -> None:
+    for run, seed in (("one", 1), ("two", 2)):
+        words = tiny(run, without=("estimator", "prior"), seed=seed, epochs=2, prior="gaussian", estimator="sgvb")
+        assert cli(*words).code == 0
+    assert cli("report", "one", "two", "--output", "both.html").out == "both.html\n"
+    text = Path("both.html").read_text(encoding="ascii")
+    read = Page(text)
+    assert read.open == []
+    stands_for_all(text, read)
+    found = json.loads(cli("compare", "one", "two", "--json").out)["runs"][1]
+    assert f"{found['difference']:+.3f} ± {found['stderr']:.3f}" in read.text
+    assert (read.seen["svg"], read.seen["img"]) == (1, 2)
+    assert "one: from" in text
+    refused(cli("report", *["one"] * 5), "at most 4 runs")
+    refused(cli("report", "one", "two", "--output", "no/such.html"), "existing folder")
+
+
+def test_what_is_seen_in_a_picture_is_said(cli: Cli, tiny: Words) -> None:
+    assert cli(*tiny(epochs=3, validate_every=1)).code == 0
+    lines = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    words = f"validation NLL: from {lines[0]['valid_nll']:.4g} at epoch 1 to {lines[-1]['valid_nll']:.4g} at epoch 3."
+    assert words in report_of(cli, "run")

@@ -5,6 +5,7 @@ Exit codes: 0 ok, 1 failed, 2 usage, 3 not finite, 130 interrupted, 141 left by 
 
 import codecs
 import io
+import logging
 import os
 import re
 import sys
@@ -32,6 +33,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "certify": commands.certify,
     "check": plugins.check,
     "compare": commands.compare,
+    "data": commands.data,
     "diagnose": commands.diagnose,
     "evaluate": commands.evaluate,
     "list": plugins.list_plugins,
@@ -81,6 +83,7 @@ def _with_settings(command: Callable[..., None], words: Sequence[str] | None) ->
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the `unibound` command."""
     words = sys.argv[1:] if arguments is None else arguments
+    _say_what_takes_long()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
             stream.reconfigure(errors=PLAIN)
@@ -133,6 +136,17 @@ def _leave() -> None:
     for stream in (sys.stdout, sys.stderr):  # what is left in their buffers is to be no second error
         os.dup2(nowhere, stream.fileno())
     sys.exit(141)
+
+
+def _say_what_takes_long() -> None:
+    """Let the package say on stderr what keeps a person waiting, unless whoever calls has decided about its log."""
+    log = logging.getLogger("unibound")
+    if not log.handlers and log.level == logging.NOTSET:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("unibound: %(message)s"))
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+        log.propagate = False
 
 
 def _say(show: Callable[..., None], message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:

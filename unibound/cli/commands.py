@@ -1,5 +1,6 @@
 """The commands: what each is told, and what it says of itself. What they do is imported once they are called."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ def run(
     resume: Path | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
     tensorboard: Annotated[bool, Parameter(negative=())] = False,
+    dry_run: Annotated[bool, Parameter(negative=())] = False,
     **settings: Any,
 ) -> None:
     """Train a model, evaluate it, and say which side its number errs on.
@@ -27,6 +29,7 @@ def run(
         resume: folder of a run to go on with; it keeps its settings.
         json: print one JSON document on stdout, and everything else on stderr.
         tensorboard: mirror the metrics into the run's folder, for TensorBoard.
+        dry_run: print every setting as TOML that --config takes, and train nothing.
     """
     from unibound.cli import console, mirror
     from unibound.cli.flags import as_layer
@@ -36,12 +39,15 @@ def run(
     if tensorboard:
         mirror.require()
     if resume is not None:
-        if flags.values or config or run_dir:
+        if flags.values or config or run_dir or dry_run:
             raise UsageError(f"--resume goes on with the settings of {resume}; leave the other options out")
         console.train(unibound.Run.open(resume, weights=False), resume=True, as_json=json, tensorboard=tensorboard)
         return
     found = [sources.read(config)] if config is not None else []
     resolved = sources.resolve([*found, sources.from_environment(), flags])
+    if dry_run:
+        print(sources.write(resolved), end="")
+        return
     console.train(unibound.Run.create(run_dir, resolved), resume=False, as_json=json, tensorboard=tensorboard)
 
 
@@ -53,6 +59,8 @@ def evaluate(
     split: str = "test",
     max_memory: str = "1GiB",
     posterior: str = "draws",
+    data: Path | None = None,
+    per_datum: Path | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
     **settings: Any,
 ) -> None:
@@ -68,6 +76,8 @@ def evaluate(
         max_memory: of the particles held at once, in bytes or as 500MB or 2GB.
         posterior: how the posterior of some data is looked for beyond q's own draws, for the far end of the NLL: draws
             of other distributions, ais (annealed, slower and surer), or none.
+        data: a file with other data of the same kind, whose split is evaluated.
+        per_datum: an .npz file to write: bound, a lower bound of log p(x) for each datum, in nats.
         json: print one JSON document on stdout, and everything else on stderr.
     """
     from unibound.cli import evaluate as command
@@ -82,7 +92,8 @@ def evaluate(
     memory, look, opened = parse_bytes(max_memory), require_known(posterior), unibound.Run.open(run)
     names = opened.settings.partition.name if partition is None else partition
     chosen = command.partitions(names, run, as_layer(settings))
-    command.evaluate(opened, split, num_particles, chosen, memory, look, as_json=json)
+    files = {"data": data, "per_datum": per_datum}
+    command.evaluate(opened, split, num_particles, chosen, memory, look, **files, as_json=json)
 
 
 def certify(
@@ -148,6 +159,18 @@ def certify(
     )
 
 
+def data(source: str, *, json: Annotated[bool, Parameter(negative=())] = False) -> None:
+    """Say what would be read of a data set: its splits and shapes, what values are made of, and classes.
+
+    Args:
+        source: an .npz, .npy, .csv, .tsv or .parquet file, a folder of images, or a data set by its name.
+        json: print one JSON document.
+    """
+    from unibound.cli import data as command
+
+    command.data(source, as_json=json)
+
+
 def diagnose(
     run: Path,
     *,
@@ -172,40 +195,45 @@ def diagnose(
     command.diagnose(unibound.Run.open(run), split, num_particles, count, as_json=json)
 
 
-def sample(run: Path, *, count: int = 100, out: Path | None = None) -> None:
-    """Draw from a trained run: a picture of the means of p(x | tau), tau from the prior.
+def sample(run: Path, *, count: int = 100, seed: int | None = None, out: Path | None = None) -> None:
+    """Draw from a trained run: tau from the prior, and of each the mean of p(x | tau), and a draw from it.
 
     Args:
         run: folder of the run.
         count: how many.
-        out: PNG file to write; samples.png in the run's folder by default.
+        seed: of the draws; that of the run by default.
+        out: file to write; by default samples.png in the run's folder. A .png shows means, an .npz holds arrays x (the
+            draws), mean and tau.
     """
     _require("--count", count, 1, 100_000)
-    from unibound.runs import pictures
-    from unibound.runs.files import require_file
+    if seed is not None:
+        _require("--seed", seed, 0, 2**63 - 1)
+    from unibound.cli import sample as command
 
-    opened = unibound.Run.open(run)
-    path = out or run / "samples.png"
-    require_file("--out", path, "a PNG file")
-    pictures.save_grid(path, pictures.samples(opened.joint, count))
-    print(path)
+    print(command.sample(run, count, seed, out or run / "samples.png"))
 
 
-def report(run: Path, *, output: Path | None = None) -> None:
+def report(run: Path, *more: Path, output: Path | None = None) -> None:
     """Write one page about a run, finished or not: its verdict, curves, pictures and settings.
 
     Args:
         run: folder of the run.
-        output: HTML file to write; page.html in the run's folder by default.
+        more: of other finished runs on the same data, which are set beside it, datum by datum.
+        output: HTML file to write; by default report.html in the run's folder, or here where there are several.
     """
+    if more:
+        from unibound.cli import paired
+
+        print(paired.report([run, *more], output or Path("report.html")))
+        return
     from unibound.report import page
 
     print(page.write(run, output))
 
 
 def compare(
-    *,
-    estimators: str,
+    *runs: Path,
+    estimators: str = "",
     num_particles: str = "",
     seeds: int = 3,
     evaluation_particles: int | None = None,
@@ -216,9 +244,11 @@ def compare(
 ) -> None:
     """Train estimators on the same data and seeds, and set bound, NLL, time, gradient noise and bias side by side.
 
-    A run that is finished is not repeated, so the same command goes on where it was interrupted.
+    A run that is finished is not repeated, so the same command goes on where it was interrupted. Or name two or more
+    finished runs instead: nothing is trained, and each is set beside the first, datum by datum.
 
     Args:
+        runs: folders of finished runs on the same data.
         estimators: names, such as vimco,rws,nvil.
         num_particles: particles per datum in training, such as 2,5,20, for each estimator that has them.
         seeds: how many seeds, from --seed on.
@@ -227,6 +257,9 @@ def compare(
         out: folder of the comparison; by default one under runs/, the same for the same settings.
         json: print one JSON document on stdout, and everything else on stderr.
     """
+    if runs:
+        _compare_runs(runs, estimators, num_particles, evaluation_particles, config or out or settings, as_json=json)
+        return
     from unibound.cli import compare as command
     from unibound.cli.flags import as_layer
     from unibound.settings import sources
@@ -237,6 +270,20 @@ def compare(
         flags.values["num_particles"] = evaluation_particles
     found += [sources.from_environment(), flags]
     command.compare(estimators, num_particles, seeds, found, out, as_json=json)
+
+
+def _compare_runs(
+    runs: Sequence[Path], estimators: str, sizes: str, num_particles: int | None, others: Any, *, as_json: bool
+) -> None:
+    if estimators or sizes or (others and not (isinstance(others, dict) and set(others.values()) <= {None})):
+        raise UsageError("runs are compared as they are; leave out all options but --evaluation-particles and --json")
+    if len(runs) < 2:
+        raise UsageError(f"compare takes two runs or more, not {', '.join(map(str, runs))} alone; or else --estimators")
+    if num_particles is not None:
+        _require("--evaluation-particles", num_particles, 1)
+    from unibound.cli import paired
+
+    paired.compare(runs, "test", num_particles, as_json=as_json)
 
 
 def _require(flag: str, value: int, low: int, high: int | None = None) -> None:

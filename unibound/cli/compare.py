@@ -15,7 +15,6 @@ from unibound.runs.files import write_text
 from unibound.settings.sources import Layer
 
 PLOTS = ("compare.png", "compare.svg")
-NO_PLOT = "no plot: matplotlib is not installed; pip install 'unibound[report]' and give the command again"
 
 
 def compare(
@@ -48,7 +47,7 @@ def compare(
     console.print()
     console.print(gradients(document["rows"]))
     console.print(LEGEND, markup=False)
-    console.print(f"{path / SUMMARY}; {', '.join(map(str, plotted)) if plotted else NO_PLOT}", markup=False)
+    console.print(f"{path / SUMMARY}; {', '.join(map(str, plotted))}", markup=False)
 
 
 ROUNDING = 1e-6  # of a relative difference; weights were trained in float32
@@ -100,12 +99,10 @@ def _label(row: dict[str, Any]) -> tuple[str, str]:
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> list[Path]:
-    """Draw the comparison, if matplotlib is there; the files written."""
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import NullFormatter, ScalarFormatter
-    except ImportError:
-        return []
+    """Draw the comparison; the files written."""
+    from matplotlib.figure import Figure  # which takes longer to import than most commands
+    from matplotlib.ticker import NullFormatter, ScalarFormatter
+
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
     for name in dict.fromkeys(row["estimator"] for row in rows):

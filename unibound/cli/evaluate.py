@@ -11,10 +11,16 @@ from rich.console import Console
 from rich.table import Table
 
 from unibound.cli.console import bar
+from unibound.data.files import File
 from unibound.errors import UsageError
 from unibound.evaluation.conclusion import Evaluation
+from unibound.evaluation.evaluate import evaluate_all
 from unibound.evaluation.reach import Posterior, Reach
+from unibound.front.imputation import seeded
 from unibound.partition import LogZ, PartitionEstimator, Sandwich
+from unibound.runs.files import require_file
+from unibound.runs.pictures import save_arrays
+from unibound.runs.prepare import prepared
 from unibound.runs.result import Result, finite, numbers
 from unibound.runs.run import RESOLVED, Run, read_settings
 from unibound.settings import sources
@@ -29,25 +35,39 @@ def evaluate(
     max_memory: int,
     posterior: Posterior,
     *,
+    data: Path | None = None,
+    per_datum: Path | None = None,
     as_json: bool,
 ) -> None:
-    """Evaluate a trained run, once for each way to find log Z, and print what came out."""
-    with bar(f"evaluating {split}", len(run.splits.rows(split))) as advance:
+    """Evaluate a trained run, once for each way to find log Z, and print what came out.
+
+    Args:
+        data: a file whose data are evaluated, in the place of the run's own.
+        per_datum: an .npz file to write the bounds of single data to.
+
+    Raises:
+        UsageError: data that the run is not of, or `per_datum` that cannot be written or is of several estimates.
+    """
+    if per_datum is not None:
+        _require_writable(per_datum, partitions)
+    rows = run.splits if data is None else prepared(run, File(data).load().rows(split))
+    with bar(f"evaluating {split}", len(rows.rows(split))) as advance:
         normalized, seconds = [], []
         for partition in partitions.values():
             start = time.perf_counter()
             normalized.append(run.normalize(partition))
             seconds.append(time.perf_counter() - start)
-        found = run.evaluate_all(
-            split,
-            normalized,
-            num_particles=num_particles,
-            max_memory=max_memory,
-            posterior=posterior,
-            on_progress=advance,
-        )
+        options = {"max_memory": max_memory, "posterior": posterior, "on_progress": advance}
+        if data is None:
+            found = run.evaluate_all(split, normalized, num_particles=num_particles, **options)
+        else:
+            options |= {"num_particles": num_particles or run.settings.num_particles, "levels": rows.levels}
+            with seeded(run.settings.seed):
+                found = evaluate_all(run.joint, rows.rows(split), normalized, **options)
     found = [attrs.evolve(one, seconds=one.seconds + more) for one, more in zip(found, seconds, strict=True)]
     results = dict(zip(partitions, found, strict=True))
+    if per_datum is not None and found[0].bounds is not None:
+        save_arrays(per_datum, {"bound": found[0].bounds})
     if as_json:
         document = Result.of(found[0], partition=next(iter(partitions)), run_dir=run.path).document
         estimates = documents(results)
@@ -56,6 +76,14 @@ def evaluate(
     else:
         show(split, results)
     warn(results)
+
+
+def _require_writable(path: Path, partitions: dict[str, PartitionEstimator]) -> None:
+    if path.suffix.lower() != ".npz":
+        raise UsageError(f"--per-datum {path} is no .npz file; name one")
+    require_file("--per-datum", path, "an .npz file")
+    if len(partitions) > 1:
+        raise UsageError(f"--per-datum writes one estimate, not those by {', '.join(partitions)}; name one --partition")
 
 
 def documents(results: dict[str, Evaluation]) -> list[dict[str, Any]]:

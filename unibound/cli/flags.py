@@ -15,6 +15,7 @@ import attrs
 from cyclopts import Group, Parameter, Token
 from docstring_parser import ParseError, parse
 
+from unibound.guests import is_object
 from unibound.hookspecs import printable
 from unibound.registry import registries, settings_class
 from unibound.settings.convert import Flag
@@ -83,7 +84,18 @@ def of_run(words: Sequence[str] | None) -> list[inspect.Parameter]:
                 parameters += _of_record(field.name, Optimizer, "Optimizer")
             else:
                 parameters.append(_parameter((field.name,), field.type, texts, _shown(default_of(field))))
-    return parameters
+    return parameters + _of_stages(words or ())
+
+
+def _of_stages(words: Sequence[str]) -> list[inspect.Parameter]:
+    """One parameter for each setting of a stage that the words name, as --stage.2.epochs; `sources` knows which."""
+    typed = dict.fromkeys(word.partition("=")[0] for word in words if word.startswith("--stage."))
+    paths = [tuple(flag.removeprefix("--").replace("-", "_").split(".")) for flag in typed]
+    return [
+        _parameter(path, str, {}, None, show=False)
+        for path in paths
+        if all(part.isidentifier() or part.isdigit() for part in path)
+    ]
 
 
 def of_partition(words: Sequence[str] | None) -> list[inspect.Parameter]:
@@ -111,7 +123,7 @@ def _of_plugins(name: str, kind: str, chosen: Sequence[str]) -> list[inspect.Par
 
     Plugins may share the name of a setting, and then share its flag.
     """
-    known = registries()[kind]
+    known = dict(registries()[kind]) | {one: registries()[kind][one] for one in chosen if one and is_object(one)}
     owners: dict[str, dict[str, attrs.Attribute]] = {}
     for plugin in sorted(known, key=lambda plugin: plugin not in chosen):
         for field in attrs.fields(settings_class(known[plugin])):

@@ -1,15 +1,22 @@
 """The commands about plugins: what there is, what it is, whether it is right, and how to begin one."""
 
 import inspect
+import shutil
 import sys
+import textwrap
+from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Literal
 
 import attrs
 from cyclopts import Parameter
 
+from unibound.cli.catalog import Entry, entries
 from unibound.errors import UsageError
-from unibound.hookspecs import printable
+from unibound.hookspecs import OWN_DISTRIBUTION, printable
+
+Kind = Literal["estimator", "prior", "model", "likelihood", "data_set", "transition"]
 
 
 def list_plugins(
@@ -37,22 +44,11 @@ def list_plugins(
         found = list(cells())
         _print_json([attrs.asdict(cell) for cell in found]) if json else show(found)
         return
-    from unibound.cli.catalog import entries
-
     found = entries()
     if json:
         _print_json([{"kind": one.kind, "name": one.name, "about": one.about, "from": one.owner} for one in found])
         return
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for column in ("kind", "name", "", "from"):
-        table.add_column(column, style="bold" if column == "name" else None)
-    for one in found:
-        table.add_row(*(escape(printable(text)) for text in (one.kind, one.name, one.about, one.owner)))
-    Console().print(table)
+    print("\n".join(_listed(found, shutil.get_terminal_size().columns)))
 
 
 def check(package: str, *, json: Annotated[bool, Parameter(negative=())] = False) -> None:
@@ -70,35 +66,38 @@ def check(package: str, *, json: Annotated[bool, Parameter(negative=())] = False
         sys.exit(1)
 
 
-def new(name: str, *, dir: Path = Path(".")) -> None:
-    """Write the skeleton of a plugin distribution: an estimator, a prior, and tests that sit both through the exam.
+def new(name: str, *, kind: Kind | None = None, dir: Path = Path(".")) -> None:
+    """Write the skeleton of a plugin distribution, and tests that sit what it registers through the exam.
 
     Args:
         name: of the distribution, and of the new folder.
+        kind: of the plugin it begins with; by default there are two, an estimator and a prior.
         dir: where the folder is made.
     """
     from unibound.cli import skeleton
 
-    folder, package = skeleton.new(name, dir)
+    folder, commands = skeleton.new(name, dir, ("estimator", "prior") if kind is None else (kind,))
     print(f"{folder} is ready; next:\n")
-    print(f"    pip install -e '{folder}[test]'")
-    print(f"    pytest {folder}")
-    print(f"    unibound check {name}")
-    print(f"    unibound run --estimator {package}_loo --prior {package}_mixture")
+    print("\n".join(f"    {command}" for command in commands))
 
 
 def show(name: str) -> None:
-    """Show what a plugin is, its settings and defaults, its paper, and what it needs.
+    """Show what a plugin is, its settings and defaults, its paper, and what it needs; or what a recipe says.
 
     Args:
-        name: a plugin's name, as `unibound list` prints it.
+        name: a plugin's name, as `unibound list` prints it, or that of a recipe, as `unibound list recipes` does.
     """
+    from unibound.settings.recipes import recipes
+
+    if name in recipes():
+        print(recipes()[name].read_text(encoding="utf-8"), end="")
+        return
     from unibound.cli.flags import default_of, describe, flag_of
     from unibound.registry import did_you_mean, registries, settings_class
 
     found = [(kind, registry[name]) for kind, registry in registries().items() if name in registry]
     if not found:
-        known = [name for registry in registries().values() for name in registry]
+        known = [*(name for registry in registries().values() for name in registry), *recipes()]
         raise UsageError(f"unknown plugin {name!r}; {did_you_mean(name, known)}")
     for kind, cls in found:
         text = printable(inspect.getdoc(cls) or "")
@@ -114,6 +113,25 @@ def show(name: str) -> None:
         if source:
             print(f"\nSource: {' '.join(source.split())}")
         print()
+
+
+def _listed(found: list[Entry], width: int) -> Iterator[str]:
+    """Every plugin by kind, in lines of a width; where one comes from is said of those that are not our own."""
+    for kind, grouped in groupby(found, lambda one: one.kind):
+        some = list(grouped)
+        room = max(len(one.name) for one in some) + 4
+        yield f"{kind.replace('_', ' ')}s"
+        for one in some:
+            origin = "" if one.owner == OWN_DISTRIBUTION else f" (from {one.owner})"
+            name = f"  {printable(one.name)}".ljust(room)
+            yield textwrap.fill(
+                printable(one.about) + printable(origin),
+                max(width, room + 20),
+                initial_indent=name,
+                subsequent_indent=" " * room,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
 
 
 def _print_json(document: object) -> None:

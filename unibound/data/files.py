@@ -13,6 +13,7 @@ import torch
 
 from unibound.data.rows import Rows
 from unibound.data.splits import PARTS, DataSet, Splits, hold_out
+from unibound.data.tables import SUFFIXES, Labeled, read
 from unibound.errors import UsageError
 from unibound.support import Constraint, integer_interval
 
@@ -24,13 +25,20 @@ _NPZ_CURE = "write it with np.savez_compressed(file, train=..., valid=..., test=
 
 @attrs.frozen
 class File(DataSet):
-    """A data set in a file of the user's, as `read_npz` understands it."""
+    """A data set in a file of the user's, as `read_npz` and `tables.read` understand it."""
 
     path: Path
 
     def load(self) -> Splits:
         """Read the file."""
-        return read_npz(self.path.expanduser())
+        return read_labeled(self.path.expanduser()).splits
+
+
+def read_labeled(path: Path) -> Labeled:
+    """Read a file or folder by what it is; the data of an .npz file have no labels."""
+    if path.is_dir() or path.suffix in SUFFIXES:
+        return read(path)
+    return Labeled(read_npz(path), {})
 
 
 def is_path(text: str, data_sets: Mapping[str, type[DataSet]]) -> bool:

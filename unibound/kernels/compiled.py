@@ -18,6 +18,7 @@ from torch.autograd.function import once_differentiable
 
 from unibound.kernels import reference
 from unibound.kernels.bits import bernoulli_log_prob
+from unibound.kernels.compiling import announce
 from unibound.kernels.lookup import add_product, are_bits, encode, encoded, group_count, jit, packed
 from unibound.kernels.passes import draw, sample, subtract_softplus, weigh
 
@@ -28,6 +29,8 @@ _ROWS = 1024  # states whose free energy is found together
 _FEWEST = 32  # rows of bits that repay the making of the tables
 _SMALL = 2**14  # weights up to which the cost of a call outweighs that of a product
 _f = np.float32
+
+announce()
 
 
 def rbm_gibbs(

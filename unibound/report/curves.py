@@ -1,7 +1,9 @@
 """Curves of a run as SVG that lives inside a page: text stays text, and both light and dark suit it."""
 
+import html
 import io
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -96,7 +98,27 @@ def draw(
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(out, format="svg", transparent=True, metadata=nothing)
     text = out.getvalue()
-    return text[text.index("<svg") :]
+    return _described(text[text.index("<svg") :], f"{unit} over epochs. " + " ".join(map(_seen, curves)))
+
+
+def apart(svg: str, number: int) -> str:
+    """A picture whose ids no other picture of the page has."""
+    return re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>p{number}-", svg)
+
+
+def _described(svg: str, words: str) -> str:
+    """The picture, and what is seen in it for those who do not."""
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(words)}" ', 1)
+
+
+def _seen(curve: Curve) -> str:
+    """Where a curve begins and ends."""
+    if not curve.points:
+        return f"{curve.label}: nothing."
+    (begin, first), (end, last) = curve.points[0], curve.points[-1]
+    if begin == end:
+        return f"{curve.label}: {last:.4g} at epoch {end}."
+    return f"{curve.label}: from {first:.4g} at epoch {begin} to {last:.4g} at epoch {end}."
 
 
 def _mark(axes: Any, stages: Sequence[Stage], span: tuple[int, int], *, named: bool) -> None:

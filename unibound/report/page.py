@@ -6,14 +6,16 @@ the data are gone. The same folder gives the same page.
 
 import base64
 import shlex
-from itertools import groupby
+from collections.abc import Iterable
+from itertools import count, groupby
 from pathlib import Path
 from typing import Any
 
 import attrs
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup
 
-from unibound.errors import UsageError
-from unibound.report.curves import Curve, Line, Stage, draw, normalized_bounds
+from unibound.report.curves import Curve, Line, Stage, apart, draw, normalized_bounds
 from unibound.report.panels import PANELS
 from unibound.runs import environment, metrics
 from unibound.runs.files import require_file, write_text
@@ -78,6 +80,11 @@ class Record:
         return self.lines[-1]["done"] if self.lines else 0
 
     @property
+    def claims(self) -> bool:
+        """Whether anything may be concluded."""
+        return self.result is not None and not self.result.conclusion.startswith("no claim")
+
+    @property
     def verdict(self) -> str:
         """What may be concluded, or how far it is."""
         if self.result is not None:
@@ -92,7 +99,7 @@ def write(run: Path, output: Path | None = None) -> Path:
     Returns:
         The file.
     Raises:
-        UsageError: no run, no place to write to, or jinja2 or matplotlib are not installed.
+        UsageError: no run, or no place to write to.
     """
     record, path = Record.read(run), output or run / PAGE
     require_file("--output", path, "an HTML file")
@@ -103,30 +110,19 @@ def write(run: Path, output: Path | None = None) -> Path:
 
 def page(record: Record) -> str:
     """The page, as text."""
-    try:
-        import matplotlib  # noqa: F401
-        from jinja2 import Environment, FileSystemLoader, StrictUndefined
-        from markupsafe import Markup
-    except ImportError as error:
-        raise UsageError(f"a report needs {error.name}; pip install 'unibound[report]'") from error
+
+    number = count()
 
     def panel(curves: list[Curve], unit: str, since: int = 0, *, small: bool = False, **words: str) -> dict[str, str]:
         svg = draw(curves, record.stages, unit, span=(since, record.done), small=small)
-        return {"svg": Markup(svg), **words}
+        return {"svg": Markup(apart(svg, next(number))), **words}
 
     learning, middle = learning_curves(record), record.done // 2
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(TEMPLATE).render(
+    return template(TEMPLATE).render(
         title=record.path.resolve().name,
         about=record.about,
         verdict=record.verdict,
-        claims=record.result is not None and not record.result.conclusion.startswith("no claim"),
+        claims=record.claims,
         rows=[] if record.result is None else [row for row in record.result.rows if row[0] != "side"],
         learning=[
             panel(learning, "nats", since, healthy=text)
@@ -138,14 +134,36 @@ def page(record: Record) -> str:
             for each in PANELS
             if (curves := each.curves(record.lines))
         ],
-        pictures=[
-            {"title": name, "about": about, "data": base64.b64encode(file.read_bytes()).decode()}
-            for name, about in PICTURES.items()
-            if (file := record.path / f"{name}.png").is_file()
-        ],
+        pictures=pictures(record, PICTURES),
         environment=[(name.replace("_", " "), _shown(name, value)) for name, value in record.environment.items()],
         settings=sources.write(record.settings),
     )
+
+
+def template(name: str) -> Template:
+    """A template of this folder."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(name)
+
+
+def pictures(record: Record, names: Iterable[str]) -> list[dict[str, str]]:
+    """The pictures in a run's folder, as far as they are there."""
+    return [
+        {
+            "title": name,
+            "alt": f"Grid of pictures, {name} of {record.path.resolve().name}",
+            "about": PICTURES[name],
+            "data": base64.b64encode(file.read_bytes()).decode(),
+        }
+        for name in names
+        if (file := record.path / f"{name}.png").is_file()
+    ]
 
 
 def learning_curves(record: Record) -> list[Curve]:

@@ -1,10 +1,12 @@
-"""Pictures a person can look at: grids of data as PNG files."""
+"""What a model draws: pictures a person can look at, grids of data as PNG files, and the numbers themselves."""
 
 import contextlib
 import io
 import math
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
@@ -23,6 +25,17 @@ def samples(joint: JointBound, count: int = 100) -> Tensor:
     """Data dreamed from p: means of p(x | tau) where there is such a thing, else draws: [count, *X]."""
     with joint.evaluating():
         return _shown(joint, *joint.p.dream(count))
+
+
+@torch.no_grad()
+def dreams(joint: JointBound, count: int) -> dict[str, Tensor]:
+    """The same as numbers: draws x [count, *X], latents tau [count, *Z], and mean [count, *X] where there is one."""
+    with joint.evaluating():
+        x, tau = joint.p.dream(count)
+        found = {"x": x, "tau": tau}
+        with contextlib.suppress(UsageError, NotImplementedError):  # no p(x | tau), or one that knows no mean
+            found["mean"] = joint.p.conditional(tau).mean
+    return found
 
 
 @torch.no_grad()
@@ -67,6 +80,14 @@ def save(folder: Path, joint: JointBound, x: Tensor) -> None:
     save_grid(folder / "samples.png", samples(joint))
     with contextlib.suppress(UsageError):  # a p without a p(x | tau) has none
         save_grid(folder / "reconstructions.png", reconstructions(joint, x))
+
+
+def save_arrays(path: Path, arrays: dict[str, Tensor]) -> None:
+    """Write tensors as an .npz file, which is whole or not there."""
+    buffer = io.BytesIO()
+    held: dict[str, Any] = {name: x.detach().cpu().numpy() for name, x in arrays.items()}
+    np.savez_compressed(buffer, **held)
+    disk.write(path, buffer.getvalue())
 
 
 def save_grid(path: Path, x: Tensor, columns: int = 10) -> None:

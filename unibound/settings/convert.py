@@ -12,6 +12,7 @@ from cattrs.gen import make_dict_structure_fn, override
 
 from unibound.data.files import File, is_path
 from unibound.errors import UsageError
+from unibound.guests import absolute, is_object
 from unibound.registry import did_you_mean, registries, settings_class
 from unibound.settings.records import GIVEN, Choice, Given, Missing, Optimizer, Settings, Stage
 
@@ -89,8 +90,8 @@ def _structure_choice(kind: str, default: str | None, *, may_miss: bool) -> Call
         table = {"name": value} if isinstance(value, str) else {"name": default, **value}
         if (name := table.pop("name")) is None:
             raise ValueError(f"settings, but no name; there are: {', '.join(registries()[kind])}")
-        chosen = str(name)
-        if kind == "data_set" and is_path(chosen, registries()[kind]):
+        chosen = absolute(str(name)) if is_object(str(name)) else str(name)
+        if kind == "data_set" and not is_object(chosen) and is_path(chosen, registries()[kind]):
             # Absolute, so that the run can be repeated from another folder.
             chosen = str(Path(chosen).expanduser().absolute())
             return Choice(kind, chosen, File, converter.structure({"path": chosen, **table}, File))

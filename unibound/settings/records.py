@@ -4,6 +4,7 @@ import itertools
 from typing import Any, Literal
 
 import attrs
+import torch
 from attrs.validators import ge, gt, le, lt
 
 from unibound.data.binarization import Binarization
@@ -136,12 +137,20 @@ class Stage(Record):
     optimizers: dict[str, Optimizer] = attrs.field(factory=dict)
 
 
+def _device(name: str) -> str:
+    """What `auto` is here, so that settings that were written down say what a run was trained on."""
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 @attrs.frozen
 class Settings(Record):
     """Everything a run depends on.
 
     Args:
-        data: a data set by name, or a path to an .npz file with arrays train, valid and test.
+        data: a data set by name, or a path: an .npz file with arrays train, valid and test, a single array (.npy), a
+            table (.csv, .tsv, .parquet) or a folder of images.
         binarization: of grey levels where bits are needed: threshold at one half, which is the default, static (sampled
             once), dynamic (anew in each batch), or none.
         model: the networks of q(tau | x) and p(x | tau).
@@ -157,7 +166,7 @@ class Settings(Record):
         validate_every: epochs between looks at the validation set.
         seed: of every random number of the run.
         threads: CPU threads; more than one pay off for wide networks on idle cores, and hurt on busy ones.
-        device: cpu, cuda, or any other name torch knows.
+        device: cpu, cuda, or any other name torch knows; auto is cuda where there is one, and else cpu.
         dtype: of parameters and data; log-weights are summed in float64 whatever it is.
         mixed_precision: train with the layers of q and p in bfloat16; twice as fast where their products are large,
             and the processor has bfloat16. Log-probabilities, the prior and all evaluation keep the dtype.
@@ -177,7 +186,7 @@ class Settings(Record):
     validate_every: int = attrs.field(default=10, validator=ge(1))
     seed: int = attrs.field(default=0, validator=[ge(0), lt(2**63)])
     threads: int = attrs.field(default=1, validator=[ge(1), le(MAX_THREADS)])
-    device: str = "cpu"
+    device: str = attrs.field(default="auto", converter=_device)
     dtype: Literal["float32", "float64"] = "float32"
     mixed_precision: bool = False
 

@@ -15,6 +15,7 @@ from cattrs.errors import AttributeValidationNote, ForbiddenExtraKeysError
 from unibound.errors import UsageError
 from unibound.record import SettingError, settings_class
 from unibound.registry import did_you_mean, registries
+from unibound.settings import defaults
 from unibound.settings.convert import Flag, converter
 from unibound.settings.recipes import recipes
 from unibound.settings.records import KINDS, Settings, Stage
@@ -37,7 +38,8 @@ NO_SETTINGS = ("UNIBOUND_DATA_HOME", "UNIBOUND_DATA_DIR", "UNIBOUND_GOLDEN_DIR",
 def resolve(layers: list[Layer]) -> Settings:
     """Merge layers, the strongest last, and read them as Settings.
 
-    Fields of a stage may stand at the top level, where they are the defaults of every [[stage]] table.
+    Fields of a stage may stand at the top level, where they are the defaults of every [[stage]] table. A layer may
+    change a stage that another wrote: by its number, as `last`, or by its estimator where no other has that.
 
     Raises:
         UsageError: an unknown name or an ill-typed value, with its source.
@@ -47,7 +49,7 @@ def resolve(layers: list[Layer]) -> Settings:
         for name in layer.values:
             if name not in TOP_FIELDS:
                 raise UsageError(f"{layer.spell(name)}: {_unknown(name, TOP_FIELDS)}")
-        merged = _merge(merged, layer.values)
+        merged = _merge(merged, layer.values | _edited(merged.get("stage"), layer))
     base = {name: merged.pop(name) for name in STAGE_FIELDS if name in merged}
     tables = merged.pop("stage", [])
     if not (isinstance(tables, list) and all(isinstance(table, dict) for table in tables)):
@@ -60,6 +62,38 @@ def resolve(layers: list[Layer]) -> Settings:
         return converter.structure(merged, Settings)
     except ClassValidationError as error:
         raise UsageError(_explain(error, layers, tables)) from error
+
+
+def _edited(tables: Any, layer: Layer) -> dict[str, Any]:
+    """The stages as a layer changes them, `{"stage": {"1": {...}}}`, where it does."""
+    changes = layer.values.get("stage")
+    if not isinstance(changes, dict):
+        return {}
+    if not tables or not isinstance(tables, list):
+        which, change = next(iter(changes.items()))
+        inner = f".{next(iter(change))}" if isinstance(change, dict) and change else ""
+        where = layer.spell(f"stage.{which}{inner}")
+        raise UsageError(f"{where}: this run has a single stage; set it as {layer.spell(inner[1:] or 'epochs')}")
+    tables = list(tables)
+    for which, change in changes.items():
+        if not isinstance(change, dict):
+            raise UsageError(f"{layer.spell(f'stage.{which}')}: names no setting; write stage.{which}.epochs, say")
+        index = _index(tables, which, layer)
+        tables[index] = _merge(tables[index], change)
+    return {"stage": tables}
+
+
+def _index(tables: list[dict[str, Any]], which: str, layer: Layer) -> int:
+    """Where a stage stands that is named by its number, as the last, or by its estimator."""
+    chosen = [table.get("estimator", {}) for table in tables]
+    names = [str(one if isinstance(one, str) else one.get("name", defaults.ESTIMATOR)) for one in chosen]
+    numbers = {str(number): number - 1 for number in range(1, len(names) + 1)} | {"last": len(names) - 1}
+    if which in numbers:
+        return numbers[which]
+    if names.count(which) == 1:
+        return names.index(which)
+    found = ", ".join(f"{number} {name}" for number, name in enumerate(names, 1))
+    raise UsageError(f"{layer.spell(f'stage.{which}')}: is no single stage; say which of {found}")
 
 
 def read(path: Path) -> Layer:

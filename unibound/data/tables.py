@@ -1,0 +1,194 @@
+"""Data sets of the user's in one array, table or folder of images, with the labels of its data where there are some.
+
+Shapes: N data, *X one datum.
+"""
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import attrs
+import numpy as np
+
+from unibound.data.rows import Rows
+from unibound.data.splits import PARTS, Splits, hold_out
+from unibound.errors import UsageError
+from unibound.support import Constraint, integer_interval
+
+LABELS = ("label", "class", "target")
+"""Names of the column that is no datum, but says of which class one is."""
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
+SUFFIXES = (".npy", ".csv", ".tsv", ".parquet")
+
+
+@attrs.frozen(eq=False)
+class Labeled:
+    """Data, and of which class each is.
+
+    Args:
+        splits: the data.
+        labels: for each part the class of each datum, in words; empty where nothing says it.
+    """
+
+    splits: Splits
+    labels: dict[str, list[str]]
+
+
+def read(path: Path) -> Labeled:
+    """Read an array (.npy), a table (.csv, .tsv, .parquet) or a folder of images.
+
+    Of what comes in one piece every tenth datum tests, and every tenth of the others validates. A folder may have
+    folders train, valid and test instead; below them, or else at its top, a folder is a class. A table has a row for
+    each datum; a first line that holds words names its columns, and one that is called label, class or target is none
+    of the data.
+
+    Raises:
+        UsageError: what is missing or damaged, or holds something else than numbers or images of one size.
+    """
+    if path.is_dir():
+        return _images(path)
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file or directory; check the path")
+    labels: list[str] = []
+    if path.suffix == ".npy":
+        x = _array(path)
+    elif path.suffix == ".parquet":
+        x, labels = _parquet(path)
+    else:
+        x, labels = _text(path, "\t" if path.suffix == ".tsv" else ",")
+    if x.ndim < 2 or x.dtype.kind not in "buif":
+        raise UsageError(f"{path}: holds {x.dtype} {list(x.shape)}; it must be numbers [count, pixels...]")
+    return _parted(path, {"train": x}, {"train": labels} if labels else {})
+
+
+def _parted(
+    path: Path, parts: dict[str, np.ndarray], labels: dict[str, list[str]], over: Constraint | None = None
+) -> Labeled:
+    """Three parts of what may be fewer; labels go with their data."""
+    rows = {name: Rows.of(x) for name, x in parts.items()}
+    places = {name: Rows.of(np.arange(len(x), dtype=np.float32)[:, None]) for name, x in parts.items()}
+    words = {name: labels.get(name, []) for name in parts}
+    for name in ("test", "valid"):
+        if name not in rows:
+            count = max(1, len(rows["train"]) // 10)
+            if len(rows["train"]) <= count:
+                raise UsageError(f"{path}: {len(rows['train'])} data are too few to split off {count} as {name}")
+            rows["train"], rows[name] = hold_out(rows["train"], count)
+            places["train"], places[name] = hold_out(places["train"], count)
+            words[name] = words["train"]  # of the same list, at other places
+    known = {} if over is None else {"support": over}
+    splits = Splits(*(rows[name] for name in PARTS), source=str(path), **known)
+    kept = {name: [words[name][int(at)] for at in places[name][:].flatten()] for name in PARTS if words[name]}
+    return Labeled(splits, kept)
+
+
+def _array(path: Path) -> np.ndarray:
+    try:
+        found = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UsageError(f"{path}: is damaged, or no .npy file of numbers: {str(error).splitlines()[0]}") from error
+    if not isinstance(found, np.ndarray):
+        raise UsageError(f"{path}: holds several arrays; call it .npz")
+    return found
+
+
+def _text(path: Path, mark: str) -> tuple[np.ndarray, list[str]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            lines = [line for line in csv.reader(file, delimiter=mark) if line]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"{path}: is not readable as a table: {error}") from error
+    if not lines:
+        raise UsageError(f"{path}: is empty; write a row for each datum")
+    names = [] if all(map(_is_number, lines[0])) else [name.strip() for name in lines[0]]
+    rows = lines[1:] if names else lines
+    at = _label_at(names)
+    numbers = np.empty((len(rows), len(lines[0]) - (at is not None)), dtype=np.float32)
+    for place, line in enumerate(rows):
+        where = f"{path}: row {place + 1 + bool(names)}"
+        if len(line) != len(lines[0]):
+            raise UsageError(f"{where} has {len(line)} values, the first {len(lines[0])}; give every datum as many")
+        own = [word for index, word in enumerate(line) if index != at]
+        for word in own:
+            if not _is_number(word):
+                what = "misses a value" if not word.strip() else f"holds {word.strip()!r:.40}, which is no number"
+                raise UsageError(f"{where} {what}; mend or drop it")
+        numbers[place] = own
+    return numbers, [line[at] for line in rows] if at is not None else []
+
+
+def _parquet(path: Path) -> tuple[np.ndarray, list[str]]:
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError as error:
+        raise UsageError(f"{path} needs pyarrow; pip install 'unibound[parquet]'") from error
+    try:
+        table = parquet.read_table(path)
+    except (OSError, ArrowException) as error:
+        raise UsageError(f"{path}: is damaged, or no .parquet file: {str(error).splitlines()[0]:.120}") from error
+    at = _label_at(table.column_names)
+    columns = {name: table.column(name) for place, name in enumerate(table.column_names) if place != at}
+    for name, column in columns.items():
+        if column.null_count:
+            raise UsageError(f"{path}: column {name} misses {column.null_count} values; mend or drop them")
+    found = [column.to_numpy() for column in columns.values()]
+    if strange := [name for name, x in zip(columns, found, strict=True) if x.dtype.kind not in "buif"]:
+        raise UsageError(f"{path}: column {strange[0]} holds no numbers; drop it, or call it label")
+    labels = [] if at is None else [str(word) for word in table.column(at).to_pylist()]
+    return np.stack(found, 1), labels
+
+
+def _label_at(names: Sequence[str]) -> int | None:
+    return next((place for place, name in enumerate(names) if name.lower() in LABELS), None)
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _images(path: Path) -> Labeled:
+    named = [name for name in PARTS if (path / name).is_dir()]
+    if named and "train" not in named:
+        raise UsageError(f"{path}: has folders {', '.join(named)}, but no train")
+    parts, labels = {}, {}
+    for name in named or ["train"]:
+        folder = path / name if named else path
+        files = list(_files(folder))
+        if not files:
+            raise UsageError(
+                f"{folder}: is a folder without images ({', '.join(IMAGES[:3])}, ...); name one, or a file"
+            )
+        parts[name] = _stacked(files)
+        if all(file.parent != folder for file in files):
+            labels[name] = [file.parent.name for file in files]
+    return _parted(path, parts, labels, integer_interval(0, 255))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """The images in a folder and those in it, in the order of their names."""
+    return (file for file in sorted(folder.rglob("*")) if file.suffix.lower() in IMAGES and file.is_file())
+
+
+def _stacked(files: Sequence[Path]) -> np.ndarray:
+    """Grey images [N, H, W] or, where one is in color, all of them as [N, 3, H, W], uint8."""
+    from PIL import Image, UnidentifiedImageError
+
+    found: list[np.ndarray] = []
+    for file in files:
+        try:
+            with Image.open(file) as image:
+                grey = image.mode in ("1", "L")
+                found.append(np.asarray(image.convert("L" if grey else "RGB")))
+        except (OSError, UnidentifiedImageError) as error:
+            raise UsageError(f"{file}: is no image that can be read: {str(error)[:120]}") from error
+        if found[-1].shape[:2] != found[0].shape[:2]:
+            sizes = " and ".join("x".join(map(str, x.shape[1::-1])) for x in (found[0], found[-1]))
+            raise UsageError(f"{file}: images of {sizes} pixels; bring all to one size")
+    if all(x.ndim == 2 for x in found):
+        return np.stack(found)
+    wide = [x if x.ndim == 3 else np.repeat(x[..., None], 3, 2) for x in found]
+    return np.stack(wide).transpose(0, 3, 1, 2)
