@@ -194,7 +194,7 @@ def report(run: Path, *, output: Path | None = None) -> None:
 
     Args:
         run: folder of the run.
-        output: HTML file to write; page.html in the run's folder by default.
+        output: HTML file to write; report.html in the run's folder by default.
     """
     from unibound.report import page
 
