@@ -89,10 +89,10 @@ class Training:
             self._set_learning_rates(stage, done=self.epoch + len(bounds) / self._steps_per_epoch)
             estimate = self.step(estimator, x)
             bounds.append(estimate.bound)
-            sizes.append(estimate.log_weights)
+            sizes.append(_size(estimate.log_weights))  # the weights themselves are too many to keep for an epoch
         self._require_finite()
         self.epoch += 1
-        return Epoch(self.stage, self.epoch, _mean(bounds), _mean(_sizes(sizes)), time.perf_counter() - start)
+        return Epoch(self.stage, self.epoch, _mean(bounds), _mean(sizes), time.perf_counter() - start)
 
     def step(self, estimator: Estimator, x: Tensor) -> Estimate:
         """One training step on x [B, *X]: chains, estimate, gradient, update."""
@@ -242,8 +242,8 @@ def untrained(joint: JointBound, stages: Sequence[Stage]) -> tuple[str, ...]:
     )
 
 
-def _sizes(log_weights: list[Tensor | None]) -> list[Tensor | None]:
-    return [None if log_w is None else effective_sample_size(log_w) for log_w in log_weights]
+def _size(log_w: Tensor | None) -> Tensor | None:
+    return None if log_w is None else effective_sample_size(log_w)
 
 
 def _mean(batchwise: list[Tensor | None]) -> float | None:
