@@ -97,9 +97,7 @@ def write(run: Path, output: Path | None = None) -> Path:
     record, path = Record.read(run), output or run / PAGE
     require_file("--output", path, "an HTML file")
     if path.suffix.lower() not in ("", ".html", ".htm"):
-        raise UsageError(
-            f"--output {path}: a report is an HTML page; name a file that ends in .html"
-        )
+        raise UsageError(f"--output {path}: a report is an HTML page; name a file that ends in .html")
     # Whatever the locale is, and whoever serves the page.
     write_text(path, page(record).encode("ascii", "xmlcharrefreplace").decode())
     return path
