@@ -5,6 +5,7 @@ import json
 import os
 import random
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -152,3 +153,22 @@ def test_data_files_of_any_kind_are_used_or_refused(seed: int, cli: Cli) -> None
             refused(result)
         elif result.out:
             json.loads(result.out, parse_constant=pytest.fail)
+
+
+def test_an_interrupt_that_a_library_would_swallow_while_it_is_imported_ends_all() -> None:
+    Path("swallowing.py").write_text(
+        "import os, signal, time\n"
+        "try:\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    time.sleep(1)\n"
+        "except KeyboardInterrupt:\n"
+        "    pass\n"
+    )
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from unibound import cli\nfrom unibound.cli import app\n"
+        "app.main = lambda words: print(__import__('swallowing'))\n"
+        "cli.main([])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "unibound: interrupted\n")

@@ -145,7 +145,14 @@ def test_runs_that_begin_at_once_get_a_folder_each(cli: Cli, tiny: Words, monkey
 
 
 @pytest.mark.parametrize(
-    ("of", "name"), [("optimizer", "exp_avg_sq in the optimizer of q"), ("chains", "p.prior.chains")], ids=str
+    ("of", "name"),
+    [
+        ("optimizer", "exp_avg_sq in the optimizer of q"),
+        ("momentum", "the momentum in the optimizer of q, generator, prior would carry weights as far as 2e+2"),
+        ("weights", "q has weights up to 1e+20"),
+        ("chains", "p.prior.chains"),
+    ],
+    ids=lambda value: value.split()[0],
 )
 def test_what_is_not_finite_is_not_kept(
     cli: Cli, tiny: Words, monkeypatch: pytest.MonkeyPatch, of: str, name: str
@@ -157,16 +164,22 @@ def test_what_is_not_finite_is_not_kept(
     def overflowing(self: Training, *words: object) -> object:
         found = step(self, *words)  # pyright: ignore
         if self.epoch == 1:
+            optimizer = next(iter(self.optimizers.values()))
+            moments = next(iter(optimizer.state.values()))
             if of == "chains":
                 self.joint.p.unnormalized.chains.fill_(float("inf"))  # pyright: ignore
+            elif of == "weights":
+                next(self.joint.q.parameters()).data.fill_(1e20)
+            elif of == "momentum":
+                moments["momentum_buffer"].fill_(1e25)  # finite, and the next step is not
             else:
-                (optimizer,) = self.optimizers.values()  # one for all groups that are stepped alike
                 optimizer.state[next(self.joint.q.parameters())]["exp_avg_sq"].fill_(float("inf"))
         return found
 
     with monkeypatch.context() as patch:
         patch.setattr(Training, "step", overflowing)
-        result = cli(*tiny(epochs=3))
+        more = {"optimizer__algorithm": "sgd", "optimizer__momentum": 0.9} if of == "momentum" else {}
+        result = cli(*tiny(epochs=3, **more))
     assert result.code == 3
     assert "epoch 2, step " in result.err
     assert name in result.err

@@ -175,6 +175,9 @@ def test_refuses_what_is_no_run_and_no_file(cli: Cli, tiny: Words) -> None:
     assert cli(*tiny()).code == 0
     refused(cli("report", "run", "--output", "no/such/page.html"), "--output no/such/page.html", "existing folder")
     refused(cli("report", "run", "--output", "empty"), "--output empty is no file")
+    for name in ("page.pdf", "page.tar.gz", "page.png"):
+        refused(cli("report", "run", "--output", name), f"--output {name}: a report is an HTML page")
+        assert not Path(name).exists()
     Path("run/evaluation.json").write_text("{")
     refused(cli("report", "run"), "run/evaluation.json is no result of a run", "remove it, and --resume run")
 

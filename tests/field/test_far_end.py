@@ -137,6 +137,20 @@ def test_a_poor_bound_is_not_taken_for_a_poor_model() -> None:
     assert any("of the model that says nothing" in warning for warning in found.warnings)
 
 
+def test_so_it_is_in_words_of_an_evaluation() -> None:
+    joint, x, exact = scattered(5)
+    base = -independent(x, boolean)
+    assert base < exact  # the model is better than independent elements
+    for factor in (0.0, 3.0):  # a q that says nothing, and one that is sure of what is not so
+        with torch.no_grad():
+            for parameter in joint.q.parameters():
+                parameter.mul_(factor or 1.0)
+        found = evaluate(joint, x, num_particles=2)
+        assert "the model is worse" not in found.conclusion
+        assert ("the bound is worse" in found.conclusion) is (-found.nll < base)
+    assert -found.nll < base
+
+
 def test_independence_is_judged_by_the_other_data() -> None:
     x = torch.tensor([[0.0, 1.0], [0.0, 1.0], [1.0, 1.0]])
     by_hand = -(3 * math.log(3 / 4) + 2 * math.log(2 / 4) + math.log(1 / 4)) / 3

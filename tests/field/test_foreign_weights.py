@@ -149,6 +149,29 @@ def test_bits_under_weights_of_spins_are_found_out(certify: Callable[..., Any]) 
     assert "weights of spins" in found["reasons"][0]
 
 
+NO_BITS = {
+    "reals": lambda random: random.normal(size=(40, 10)),
+    "counts": lambda random: random.poisson(2, (40, 10)),
+    "probabilities": lambda random: random.random((40, 10)),
+    "spins among bits": lambda random: random.integers(-1, 2, (40, 10)),
+}
+
+
+@pytest.mark.parametrize("kind", NO_BITS)
+def test_no_cure_bends_what_are_no_bits(kind: str, certify: Callable[..., Any]) -> None:
+    random, W, b, c = random_rbm(9)
+    failed = certify(W, b, c, test=NO_BITS[kind](random))
+    refused(failed, "zeros and ones")
+    assert not any(word in failed.err for word in ("threshold", "sampl", "binariz", "round"))
+
+
+def test_few_data_that_repeat_or_are_those_of_training_get_theirs_too(certify: Callable[..., Any]) -> None:
+    random, W, b, c = random_rbm(10, 14, 6)
+    x = draw(random, 4, W, b, c)
+    for data in ({"test": x[[0, 0, 0, 0]]}, {"test": x, "train": x}, {"test": x[:2], "train": x}):
+        assert holds(certify(W, b, c, **data), likelihood(data["test"], W, b, c))
+
+
 def test_few_data_get_their_interval(certify: Callable[..., Any]) -> None:
     random, W, b, c = random_rbm(10, 14, 6)
     for count in (1, 3):

@@ -1,7 +1,9 @@
 """What a run's table leaves open is said: which rows were looked at, and which parts were never trained."""
 
+import pydoc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,6 +37,33 @@ def opened_rows(folder: str) -> list[tuple[str, str]]:
     found = Result.read(Path(folder))
     assert found is not None
     return found.rows
+
+
+FEW_ROWS = {
+    "pictures": ("unibound.runs.pictures.save", 2),
+    "what is watched": ("unibound.runs.watch._posterior", 1),
+    "the far end": ("unibound.evaluation.reach._Look", 1),
+    "diagnose": ("unibound.cli.diagnose.look_into", 2),
+}
+
+
+@pytest.mark.parametrize("look", FEW_ROWS)
+def test_so_are_the_few_rows_of_every_look(
+    look: str, npz: Callable[..., Path], run: Callable, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, place = FEW_ROWS[look]
+    seen, inner = [], pydoc.locate(name)
+
+    def watched(*given: Any, **more: Any) -> Any:
+        seen.append(given[place][:][:, 0].mean().item())
+        return inner(*given, **more)  # pyright: ignore
+
+    monkeypatch.setattr(name, watched)
+    marked = np.hstack([np.repeat([[0], [1]], 300, 0), RNG.random((600, 5)) < 0.5]).astype(np.uint8)
+    run(npz(marked, train=marked, valid=marked, test=marked), prior="bernoulli", validate_every=1)
+    assert cli("diagnose", "run", "--count", 40, "--num-particles", 4).code == 0
+    assert seen
+    assert all(0.4 <= share <= 0.6 for share in seen)  # half are of either half of the rows
 
 
 def test_all_rows_are_called_all(npz: Callable[..., Path], run: Callable) -> None:

@@ -119,7 +119,7 @@ def _text(path: Path, mark: str) -> tuple[np.ndarray, list[str]]:
 
 def _parquet(path: Path) -> tuple[np.ndarray, list[str]]:
     try:
-        from pyarrow import ArrowException, parquet
+        from pyarrow import ArrowException, parquet  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise UsageError(f"{path} needs pyarrow; pip install 'unibound[parquet]'") from error
     try:

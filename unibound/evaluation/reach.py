@@ -87,6 +87,8 @@ class Reach:
     @property
     def open(self) -> str | None:
         """Why the far end of a likelihood cannot be claimed, in words; None where it can."""
+        if min(self.cases) < 2:
+            return "one datum does not tell how far such bounds scatter; look at more"
         looked = (self.lack, self.lack_stderr, self.gap, self.slack, self.slack_stderr)
         if not all(math.isfinite(one) for one in looked):
             return "bounds of it from elsewhere are not finite"

@@ -15,6 +15,7 @@ import attrs
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from unibound.errors import UsageError
 from unibound.report.curves import Curve, Line, Stage, apart, draw, normalized_bounds
 from unibound.report.panels import PANELS
 from unibound.runs import environment, metrics
@@ -103,6 +104,8 @@ def write(run: Path, output: Path | None = None) -> Path:
     """
     record, path = Record.read(run), output or run / PAGE
     require_file("--output", path, "an HTML file")
+    if path.suffix.lower() not in ("", ".html", ".htm"):
+        raise UsageError(f"--output {path}: a report is an HTML page; name a file that ends in .html")
     # Whatever the locale is, and whoever serves the page.
     write_text(path, page(record).encode("ascii", "xmlcharrefreplace").decode())
     return path

@@ -36,10 +36,11 @@ from unibound.runs.environment import ENVIRONMENT, KNOWN, Known, data_digest, en
 from unibound.runs.files import write_sealed
 from unibound.runs.folder import RESOLVED, Say, read_settings, warn
 from unibound.runs.metrics import METRICS
+from unibound.runs.overflow import CURE, largest_weight
 from unibound.runs.progress import Bar, Progress, no_bar
 from unibound.runs.result import Result
 from unibound.runs.standing import require_same
-from unibound.runs.train import CURE, Training, largest_weight
+from unibound.runs.train import Training
 from unibound.settings import sources
 from unibound.settings.records import Given, Settings
 

@@ -16,7 +16,9 @@ from unibound.errors import NonFiniteError, UsageError
 from unibound.estimator import Estimate, Estimator
 from unibound.joint import JointBound
 from unibound.registry import did_you_mean
+from unibound.runs import overflow
 from unibound.runs.optimizers import make_optimizer, rate_factor
+from unibound.runs.overflow import CURE, RUNAWAY, culprit, largest_weight, not_finite
 from unibound.settings.records import Optimizer, Stage
 from unibound.weights import effective_sample_size
 
@@ -58,7 +60,8 @@ class Training:
         self.stage = self.epoch = 0
         self.few = (x[:2] >= 0.5).to(x.dtype) if dynamic else x[:2]
         joint.check(self.few if dynamic else x)
-        self.never_finite = _not_finite(joint)  # as a mask may be
+        self.never_finite = not_finite(joint)  # as a mask may be
+        self._first_size = max(1.0, largest_weight(joint)[1])
         for stage in stages:
             self._check(stage)
         self._begin(stages[0])
@@ -86,10 +89,10 @@ class Training:
             self._set_learning_rates(stage, done=self.epoch + len(bounds) / self._steps_per_epoch)
             estimate = self.step(estimator, x)
             bounds.append(estimate.bound)
-            sizes.append(estimate.log_weights)
+            sizes.append(_size(estimate.log_weights))  # the weights themselves are too many to keep for an epoch
         self._require_finite()
         self.epoch += 1
-        return Epoch(self.stage, self.epoch, _mean(bounds), _mean(_sizes(sizes)), time.perf_counter() - start)
+        return Epoch(self.stage, self.epoch, _mean(bounds), _mean(sizes), time.perf_counter() - start)
 
     def step(self, estimator: Estimator, x: Tensor) -> Estimate:
         """One training step on x [B, *X]: chains, estimate, gradient, update."""
@@ -105,7 +108,7 @@ class Training:
             optimizer.zero_grad()
         loss.backward()
         if not math.isfinite(loss.item()):
-            raise NonFiniteError(f"{self._where()}: the surrogate is {loss.item()}, from {self._culprit()}; {CURE}")
+            raise NonFiniteError(f"{self._where()}: the surrogate is {loss.item()}, from {culprit(self.joint)}; {CURE}")
         for optimizer in self.optimizers.values():
             optimizer.step()
         self.steps += 1
@@ -139,25 +142,8 @@ class Training:
             torch.cuda.set_rng_state_all(state["cuda_rng"])
 
     def _require_finite(self) -> None:
-        """Raise NonFiniteError for anything that must not be kept, nor trained on with: an infinite moment freezes."""
-        for group, module in self.joint.parts().items():
-            if not all(parameter.isfinite().all() for parameter in module.parameters()):
-                raise NonFiniteError(f"{self._where()}: {group} has weights that are not finite; {CURE}")
-        for optimizer in self.optimizers.values():
-            for parameter, moments in optimizer.state.items():
-                for name, value in moments.items():
-                    if torch.is_tensor(value) and not value.isfinite().all():
-                        group = self._group_of(parameter)
-                        raise NonFiniteError(
-                            f"{self._where()}: {name} in the optimizer of {group} is not finite, for a gradient "
-                            f"overflowed, and {group} would hardly move again; {CURE}"
-                        )
-        if wrong := _not_finite(self.joint) - self.never_finite:
-            raise NonFiniteError(f"{self._where()}: {min(wrong)} is not finite; {CURE}")
-
-    def _group_of(self, parameter: Tensor) -> str:
-        parts = self.joint.parts().items()
-        return next(group for group, module in parts if any(one is parameter for one in module.parameters()))
+        if why := overflow.trouble(self.joint, self.optimizers, self.never_finite, RUNAWAY * self._first_size):
+            raise NonFiniteError(f"{self._where()}: {why}; {CURE}")
 
     def _check(self, stage: Stage) -> None:
         """Raise UsageError for a stage that cannot be trained."""
@@ -244,23 +230,6 @@ class Training:
     def _where(self) -> str:
         return f"stage {self.stage + 1}, epoch {self.epoch + 1}, step {self.steps + 1}"
 
-    def _culprit(self) -> str:
-        """The groups whose weights, or else whose gradients, are not finite."""
-        for kind, of in (("weights", lambda p: p), ("gradients", lambda p: p.grad)):
-            groups = [
-                group
-                for group, module in self.joint.parts().items()
-                if not all(of(p).isfinite().all() for p in module.parameters() if of(p) is not None)
-            ]
-            if groups:
-                return f"{kind} of {', '.join(groups)}"
-        return "the data: every weight and gradient is finite"
-
-
-def _not_finite(joint: JointBound) -> set[str]:
-    """Names of buffers, such as the chains, in which not every number is finite."""
-    return {name for name, buffer in joint.named_buffers() if not buffer.isfinite().all()}
-
 
 def untrained(joint: JointBound, stages: Sequence[Stage]) -> tuple[str, ...]:
     """Parameter groups that no stage trains, so that their weights stay as they were drawn."""
@@ -273,23 +242,8 @@ def untrained(joint: JointBound, stages: Sequence[Stage]) -> tuple[str, ...]:
     )
 
 
-RUNAWAY = 1e8
-"""A weight of this size is no weight any more."""
-
-CURE = "lower its learning rate; the last good checkpoint, if any, is kept"
-
-
-def largest_weight(joint: JointBound) -> tuple[str, float]:
-    """The parameter group that has the largest weight, and its size; infinite if one is not a number."""
-    sizes = {
-        group: max((p.abs().nan_to_num(math.inf).max().item() for p in module.parameters() if p.numel()), default=0.0)
-        for group, module in joint.parts().items()
-    }
-    return max(sizes.items(), key=lambda item: item[1])
-
-
-def _sizes(log_weights: list[Tensor | None]) -> list[Tensor | None]:
-    return [None if log_w is None else effective_sample_size(log_w) for log_w in log_weights]
+def _size(log_w: Tensor | None) -> Tensor | None:
+    return None if log_w is None else effective_sample_size(log_w)
 
 
 def _mean(batchwise: list[Tensor | None]) -> float | None:
