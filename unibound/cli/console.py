@@ -69,7 +69,7 @@ def _train(run: Run, epochs: Iterator[Progress]) -> float:
             name = stages[progress.epoch.stage].estimator.name
             shown.update(task, completed=progress.done, text=text, description=name)
             seconds = progress.seconds
-            if run.settings.looks_after(progress.done):
+            if run.settings.looks_after(progress.epoch.stage, progress.epoch.epoch, progress.done):
                 left = seconds / progress.done * (total - progress.done)
                 _say(f"{name}, epoch {progress.done} of {total}: {text}; {seconds:.0f} s, about {left:.0f} s left")
     return seconds

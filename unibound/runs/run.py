@@ -1,7 +1,7 @@
 """A run: one folder that holds everything needed to repeat, resume, evaluate and look at it.
 
 resolved.toml        every setting        env.json       versions, plugins, data checksum
-metrics.jsonl        one line per epoch   checkpoints/   the newest two
+metrics.jsonl        one line per epoch   checkpoints/   the newest two, the best
 evaluation.json      the final numbers    data.json      what a model takes from its data
 SHA256SUMS           digests of these     .lock          held by whoever trains
 samples.png, reconstructions.png, chain.png
@@ -34,12 +34,14 @@ from unibound.runs import checkpoint, folder, pictures, session
 from unibound.runs.build import build, load, looks_at_data, parse_device
 from unibound.runs.environment import ENVIRONMENT, KNOWN, Known, data_digest, environment
 from unibound.runs.files import write_sealed
+from unibound.runs.finite import CURE, largest_weight
 from unibound.runs.folder import RESOLVED, Say, read_settings, warn
+from unibound.runs.kept import kept, load_kept
 from unibound.runs.metrics import METRICS
 from unibound.runs.progress import Bar, Progress, no_bar
 from unibound.runs.result import Result
 from unibound.runs.standing import require_same
-from unibound.runs.train import CURE, Training, largest_weight, untrained
+from unibound.runs.train import Training, untrained
 from unibound.settings import sources
 from unibound.settings.records import Settings
 
@@ -92,7 +94,7 @@ class Run:
 
     @classmethod
     def open(cls, path: Path | str, *, weights: bool = True, say: Say = warn) -> "Run":
-        """Open the folder of a run, by default with the weights of its newest checkpoint.
+        """Open the folder of a run, by default with the weights it keeps: its newest, or its best.
 
         Args:
             path: of the folder.
@@ -105,15 +107,16 @@ class Run:
         path = Path(path)
         run = cls._build(path, read_settings(path, say), Known.read(path))
         if weights:
-            newest = checkpoint.newest(run.checkpoints)
-            if (about := checkpoint.check(newest)) is not None:
-                require_same(newest, about, run.settings, data_digest(path) or run.data_digest)
-            found = checkpoint.load_weights(newest)
-            with checkpoint.fitting(newest):
-                # Those of q and p, without what an estimator hung beside them.
-                own = {name: value for name, value in found.items() if not name.startswith("auxiliary.")}
-                run.joint.load_state_dict(own)
+            run.load_kept()
         return run
+
+    def load_kept(self) -> str:
+        """Load the weights that the settings keep, the newest or the best, and say which; UsageError if damaged."""
+        found, about, words = kept(self.checkpoints, self.settings)
+        if about is not None:
+            require_same(found, about, self.settings, data_digest(self.path) or self.data_digest)
+        load_kept(self.joint, found)
+        return words
 
     def owned(self) -> AbstractContextManager[None]:
         """Be the only process that writes here, as training does. Raises UsageError if another is."""
@@ -250,7 +253,7 @@ class Run:
             return Result.read(self.path) or self._finish(seconds, bar)
 
     def _finish(self, seconds: float, bar: Callable[[str, int], Bar]) -> Result:
-        start = time.perf_counter()
+        start, weights = time.perf_counter(), self.load_kept()
         self.draw()
         normalized, found = self.normalize(), {}
         count = len(self.splits.rows("test"))  # of training data as many: enough to see overfitting
@@ -267,6 +270,7 @@ class Run:
             train_nll=found["train"].nll,
             train_data=(min(count, every), every),
             prepared=self.prepared,
+            weights=weights,
             untrained=untrained(self.joint, self.settings.stages),
         )
         result.write(self.path)

@@ -16,6 +16,8 @@ from unibound.errors import NonFiniteError, UsageError
 from unibound.estimator import Estimate, Estimator
 from unibound.joint import JointBound
 from unibound.registry import did_you_mean
+from unibound.runs.averages import Averages
+from unibound.runs.finite import CURE, RUNAWAY, buffers_not_finite, largest_weight
 from unibound.runs.optimizers import make_optimizer, rate_factor
 from unibound.settings.records import Optimizer, Stage
 from unibound.weights import effective_sample_size
@@ -58,7 +60,7 @@ class Training:
         self.stage = self.epoch = 0
         self.few = (x[:2] >= 0.5).to(x.dtype) if dynamic else x[:2]
         joint.check(self.few if dynamic else x)
-        self.never_finite = _not_finite(joint)  # as a mask may be
+        self.never_finite = buffers_not_finite(joint)  # as a mask may be
         for stage in stages:
             self._check(stage)
         self._begin(stages[0])
@@ -71,8 +73,9 @@ class Training:
         """
         while True:
             stage = self.stages[self.stage]
-            while self.epoch < stage.epochs:
+            while self.epoch < stage.epochs and not self.ended:
                 yield self._train_epoch(stage)
+            self.averages.settle()
             if self.stage + 1 == len(self.stages):
                 return
             self.stage, self.epoch = self.stage + 1, 0
@@ -109,25 +112,29 @@ class Training:
         for optimizer in self.optimizers.values():
             optimizer.step()
         self.steps += 1
+        self.averages.update(self.steps)
         return estimate
 
     def state_dict(self) -> dict[str, Any]:
-        """Position, optimizer state and the state of every random generator; plain values and tensors."""
+        """Position, raw weights, optimizers, and the state of every random generator; plain values and tensors."""
         return {
             "stage": self.stage,
             "epoch": self.epoch,
             "steps": self.steps,
+            "ended": self.ended,
+            "raw": self.averages.raw(),
             "optimizers": {groups: optimizer.state_dict() for groups, optimizer in self.optimizers.items()},
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
 
     def load_state_dict(self, state: dict[str, Any], weights: dict[str, Tensor]) -> None:
-        """Go back to where `state_dict` and the joint's own were taken."""
+        """Go back to where `state_dict` was taken, and the joint's own with averages in place."""
         self.stage, self.epoch = state["stage"], state["epoch"]
         self._begin(self.stages[self.stage])
         self.joint.load_state_dict(weights)
-        self.steps = state["steps"]
+        self.averages.restore(state["raw"])
+        self.steps, self.ended = state["steps"], state["ended"]
         for groups, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][groups])
             for parameter, moments in optimizer.state.items():
@@ -151,7 +158,7 @@ class Training:
                             f"{self._where()}: {name} in the optimizer of {group} is not finite, for a gradient "
                             f"overflowed, and {group} would hardly move again; {CURE}"
                         )
-        if wrong := _not_finite(self.joint) - self.never_finite:
+        if wrong := buffers_not_finite(self.joint) - self.never_finite:
             raise NonFiniteError(f"{self._where()}: {min(wrong)} is not finite; {CURE}")
 
     def _check(self, stage: Stage) -> None:
@@ -210,7 +217,8 @@ class Training:
             for settings, groups in alike.items()
         }
         self._rates = dict(zip(self.optimizers, alike, strict=True))
-        self.steps = 0
+        self.averages = Averages(self.joint, stage.averaging)
+        self.steps, self.ended = 0, False
 
     @property
     def _steps_per_epoch(self) -> int:
@@ -252,11 +260,6 @@ class Training:
         return "the data: every weight and gradient is finite"
 
 
-def _not_finite(joint: JointBound) -> set[str]:
-    """Names of buffers, such as the chains, in which not every number is finite."""
-    return {name for name, buffer in joint.named_buffers() if not buffer.isfinite().all()}
-
-
 def untrained(joint: JointBound, stages: Sequence[Stage]) -> tuple[str, ...]:
     """Parameter groups that no stage trains, so that their weights stay as they were drawn."""
     parts = joint.parts()
@@ -266,21 +269,6 @@ def untrained(joint: JointBound, stages: Sequence[Stage]) -> tuple[str, ...]:
     return tuple(
         group for group, part in parts.items() if group not in trained and any(True for _ in part.parameters())
     )
-
-
-RUNAWAY = 1e8
-"""A weight of this size is no weight any more."""
-
-CURE = "lower its learning rate; the last good checkpoint, if any, is kept"
-
-
-def largest_weight(joint: JointBound) -> tuple[str, float]:
-    """The parameter group that has the largest weight, and its size; infinite if one is not a number."""
-    sizes = {
-        group: max((p.abs().nan_to_num(math.inf).max().item() for p in module.parameters() if p.numel()), default=0.0)
-        for group, module in joint.parts().items()
-    }
-    return max(sizes.items(), key=lambda item: item[1])
 
 
 def _sizes(log_weights: list[Tensor | None]) -> list[Tensor | None]:
