@@ -10,6 +10,7 @@ import torch
 from running import Cli
 
 from unibound import Run
+from unibound.errors import DamagedError
 from unibound.runs import checkpoint
 from unibound.runs.judgment import Judgment
 from unibound.settings import sources
@@ -66,12 +67,9 @@ def test_a_look_that_cannot_be_trusted_is_never_the_best() -> None:
 
 def test_a_stage_is_judged_by_itself() -> None:
     judged = Judgment().after(1, look(2.0)).begun()
-    assert [(judged := judged.after(n, look(nll))).misses for n, nll in enumerate((9.0, 8.0, 8.0, 8.5), 2)] == [
-        0,
-        0,
-        1,
-        2,
-    ]
+    for done, (nll, misses) in enumerate(((9.0, 0), (8.0, 0), (8.0, 1), (8.5, 2)), 2):
+        judged = judged.after(done, look(nll))
+        assert judged.misses == misses
     assert judged.best == 1
 
 
@@ -110,7 +108,8 @@ def test_which_is_evaluated_is_said(begun: Any, keep: str, number: int) -> None:
     names = [path.name for path in checkpoint.finished(run.checkpoints)]
     assert names == ["000002", "000005", "000006"]
     result = run.finish()
-    assert result.weights.startswith(f"the {keep}") and f"epoch {number}" in result.weights
+    assert result.weights.startswith(f"the {keep}")
+    assert f"epoch {number}" in result.weights
     saved = checkpoint.load_weights(run.checkpoints / f"{number:06d}")
     for found in (run, Run.open("run")):
         state = found.joint.state_dict()
@@ -149,5 +148,5 @@ def test_stopped_and_gone_on_with_a_stage_that_ends_early(begun: Any, stopped: i
 def test_the_best_is_damaged(begun: Any) -> None:
     run = trained(begun(GOOD, 'keep = "best"'))
     (run.checkpoints / "000002" / checkpoint.WEIGHTS).write_bytes(b"")
-    with pytest.raises(Exception, match="000002.*is damaged"):
+    with pytest.raises(DamagedError, match="000002"):
         Run.open("run")
