@@ -30,8 +30,8 @@ class Averages:
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the weights after a step of the stage, counted from 1."""
-        if self._values:
-            torch._foreach_lerp_(self._values, list(self._raw.values()), 1 - min(self.decay, step / (step + 9)))
+        for average, raw in zip(self._values, self._raw.values(), strict=True):
+            average.lerp_(raw, 1 - min(self.decay, step / (step + 9)))
 
     @contextmanager
     def in_place(self) -> Iterator[None]:

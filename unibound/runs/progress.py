@@ -28,6 +28,7 @@ class Progress:
     Args:
         seconds: wall time since the run began, without the time it lay interrupted.
         stuck: why the chains are not to be relied on, where they were found not to mix after this epoch.
+        certain: that q leaves hardly anything open, where it was found after this epoch.
         judged: which look was the best so far.
     """
 
@@ -38,6 +39,7 @@ class Progress:
     seconds: float
     stuck: str | None = None
     judged: Judgment = Judgment()
+    certain: str | None = None
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Progress":

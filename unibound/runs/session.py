@@ -54,20 +54,20 @@ def epochs(run: "Run", *, resume: bool, say: Say) -> Generator[Progress | None]:
             yield progress
         for epoch in training.epochs():
             done += 1
-            line, stuck = {"done": done, **attrs.asdict(epoch)}, None
+            line, stuck, certain = {"done": done, **attrs.asdict(epoch)}, None, None
             judged = judged.begun() if epoch.epoch == 1 else judged
             if run.settings.looks_after(epoch.stage, epoch.epoch, done):
                 with training.overflow_reported(), training.averages.in_place():
                     valid = run.evaluate("valid", num_particles=min(100, run.settings.num_particles), posterior="none")
                     watched = watch(run.joint, run.splits.rows("valid"), valid, seed=run.settings.seed)
                     chain = pictures.chain(run.joint)
-                valid_nll, log_z, stuck = valid.nll, valid.log_z, watched.stuck
+                valid_nll, log_z, stuck, certain = valid.nll, valid.log_z, watched.stuck, watched.certain
                 line |= {"valid_nll": valid_nll, "log_z": None if log_z is None else log_z.value, **watched.numbers}
                 judged = judged.after(done, valid)
                 training.ended = 0 < run.settings.stages[epoch.stage].patience <= judged.misses
                 if chain is not None:
                     pictures.save_grid(run.path / "chain.png", chain)
-            progress = Progress(epoch, done, valid_nll, log_z, time.perf_counter() - start, stuck, judged)
+            progress = Progress(epoch, done, valid_nll, log_z, time.perf_counter() - start, stuck, judged, certain)
             # The line first: if we are killed in between, resuming drops it and does the epoch again.
             metrics.append(line)
             about = About(settings, run.data_digest, rounding, metrics.lines, metrics.digest, best=judged.best)
