@@ -14,15 +14,20 @@ from unibound.runs.train import Training
 from unibound.settings import sources
 from unibound.settings.recipes import recipes
 
-EVENT_SHAPES = {"digits": (8, 8), "binarized_mnist": (28, 28)}
+EVENT_SHAPES = {
+    "digits": (8, 8), "binarized_mnist": (28, 28), "cifar10": (3, 32, 32), "imagenet64": (3, 64, 64),
+}  # fmt: skip
+LARGE = ("cifar-vimco", "cifar-iwae", "imagenet64")
 
 
-@pytest.mark.parametrize("name", recipes())
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in LARGE else ()) for name in recipes()]
+)
 def test_every_stage_of_a_recipe_can_be_trained(name: str) -> None:
     settings = sources.resolve([sources.read(Path(name))])
     assert sources.resolve([sources.Layer(tomllib.loads(sources.write(settings)))]) == settings
-    shape = EVENT_SHAPES[settings.data.name]
-    x = torch.randint(2, (4, *shape)).float()
+    shape = EVENT_SHAPES[Path(settings.data.name).stem]
+    x = torch.randint(2, (4, *shape)).float()  # black and white are levels, too
     short = [attrs.evolve(stage, epochs=1) for stage in settings.stages]
     training = Training(build(settings, x.mean(0)), short, x, batch_size=2)
     assert [epoch.stage for epoch in training.epochs()] == list(range(len(short)))

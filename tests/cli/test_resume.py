@@ -37,6 +37,7 @@ trains = ["q", "generator"]
 [[stage]]
 epochs = {second}
 estimator = {{name = "vimco", num_particles = 2}}
+averaging = 0.9
 optimizer = {{algorithm = "adam", learning_rate = 0.01}}
 optimizers = {{prior = {{algorithm = "sgd", momentum = 0.9, learning_rate = 0.01}}}}
 """

@@ -60,6 +60,12 @@ def test_saturated_and_active_bits_are_counted():
     assert look(world).saturated == pytest.approx(moving.double().mean().item() / 2 + 0.5)
 
 
+@pytest.mark.parametrize(("saturated", "words"), [(0.93, "93% of the bits of q"), (0.89, None), (None, None)])
+def test_a_posterior_that_is_a_code_is_said_to_be_one(saturated, words):
+    said = Watched(saturated=saturated).certain
+    assert said is None if words is None else words in said
+
+
 def test_latents_that_are_no_bits_do_not_saturate():
     found = look(World.of_reals(0))
     assert found.saturated is None

@@ -65,10 +65,12 @@ def _train(run: Run, epochs: Iterator[Progress]) -> float:
                 text += " (log Z untrustworthy)"
             if progress.stuck is not None:
                 _say(f"after epoch {progress.done} chains do not mix: {progress.stuck}", always=True)
+            if progress.certain is not None:
+                _say(f"after epoch {progress.done} q is saturated: {progress.certain}", always=True)
             name = stages[progress.epoch.stage].estimator.name
             shown.update(task, completed=progress.done, text=text, description=name)
             seconds = progress.seconds
-            if run.settings.looks_after(progress.done):
+            if run.settings.looks_after(progress.epoch.stage, progress.epoch.epoch, progress.done):
                 left = seconds / progress.done * (total - progress.done)
                 _say(f"{name}, epoch {progress.done} of {total}: {text}; {seconds:.0f} s, about {left:.0f} s left")
     return seconds

@@ -41,6 +41,7 @@ class About:
         numerics: what decides how numbers are rounded: versions, kernels, processor.
         lines: how many lines of metrics there were, with the digest of them all.
         format: of the checkpoint.
+        best: number of the best checkpoint so far, which is kept beside the newest; None where there is none.
     """
 
     settings: str
@@ -49,6 +50,7 @@ class About:
     lines: int
     lines_sha256: str
     format: int = FORMAT
+    best: int | None = None
 
 
 def save(
@@ -59,7 +61,7 @@ def save(
     about: About | None = None,
     keep: int = 2,
 ) -> Path:
-    """Write checkpoint `number`, then remove all but the newest `keep`.
+    """Write checkpoint `number`, then remove all but the newest `keep` and the best.
 
     Args:
         folder: where the checkpoints of a run live.
@@ -91,7 +93,7 @@ def save(
             shutil.rmtree(target)
         draft.rename(target)
         disk.flush(folder)
-        prune(folder, keep)
+        prune(folder, keep, None if about is None else about.best)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise UniboundError(
@@ -100,9 +102,11 @@ def save(
     return target
 
 
-def prune(folder: Path, keep: int = 2) -> None:
-    """Remove all but the newest `keep` checkpoints. Raises OSError."""
+def prune(folder: Path, keep: int = 2, best: int | None = None) -> None:
+    """Remove all but the newest `keep` checkpoints, and the best by its number. Raises OSError."""
     for old in finished(folder)[:-keep]:
+        if int(old.name) == best:
+            continue
         # Renamed first: half of a checkpoint is not to be taken for a damaged one.
         shutil.rmtree(old.rename(disk.draft_of(old)))
 

@@ -7,6 +7,7 @@ from typing import Any
 import attrs
 
 from unibound.partition.log_z import LogZ, Sandwich
+from unibound.runs.judgment import Judgment
 from unibound.runs.result import plain
 from unibound.runs.train import Epoch
 
@@ -27,6 +28,8 @@ class Progress:
     Args:
         seconds: wall time since the run began, without the time it lay interrupted.
         stuck: why the chains are not to be relied on, where they were found not to mix after this epoch.
+        certain: that q leaves hardly anything open, where it was found after this epoch.
+        judged: which look was the best so far.
     """
 
     epoch: Epoch
@@ -35,6 +38,8 @@ class Progress:
     log_z: LogZ | Sandwich | None
     seconds: float
     stuck: str | None = None
+    judged: Judgment = Judgment()
+    certain: str | None = None
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Progress":

@@ -34,6 +34,7 @@ class Result:
         train_nll: NLL of training data; None where it was not looked at.
         train_data: how many of them, spread over the split, of how many there are.
         prepared: what was done to the data, in words; empty if nothing was.
+        weights: which checkpoint's they are, in words.
         untrained: parameter groups that no stage trained.
     """
 
@@ -58,6 +59,7 @@ class Result:
     train_nll: float | None = None
     train_data: tuple[int, int] | None = None
     prepared: str = ""
+    weights: str = ""
     untrained: tuple[str, ...] = ()
 
     @classmethod
@@ -125,6 +127,8 @@ class Result:
         found.append(("particles", f"effective sample size {self.ess:.1f} of {self.num_particles} per datum"))
         if self.prepared:
             found.append(("data", self.prepared))
+        if self.weights:
+            found.append(("weights", self.weights))
         if self.untrained:
             found.append(("untrained", f"{', '.join(self.untrained)}: no stage trains it, its weights are as drawn"))
         return [*found, ("side", self.conclusion), ("time", f"{self.seconds:.1f} s")]

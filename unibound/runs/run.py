@@ -1,7 +1,7 @@
 """A run: one folder that holds everything needed to repeat, resume, evaluate and look at it.
 
 resolved.toml        every setting        env.json       versions, plugins, data checksum
-metrics.jsonl        one line per epoch   checkpoints/   the newest two
+metrics.jsonl        one line per epoch   checkpoints/   the newest two, the best
 evaluation.json      the final numbers    data.json      what a model takes from its data
 SHA256SUMS           digests of these     .lock          held by whoever trains
 samples.png, reconstructions.png, chain.png
@@ -35,6 +35,7 @@ from unibound.runs.build import Loaded, build, load, looks_at_data, parse_device
 from unibound.runs.environment import ENVIRONMENT, KNOWN, Known, data_digest, environment
 from unibound.runs.files import write_sealed
 from unibound.runs.folder import RESOLVED, Say, read_settings, warn
+from unibound.runs.kept import kept, load_kept
 from unibound.runs.metrics import METRICS
 from unibound.runs.overflow import CURE, largest_weight
 from unibound.runs.progress import Bar, Progress, no_bar
@@ -109,7 +110,7 @@ class Run:
         weights: bool = True,
         say: Say = warn,
     ) -> "Run":
-        """Open the folder of a run, by default with the weights of its newest checkpoint.
+        """Open the folder of a run, by default with the weights it keeps: its newest, or its best.
 
         Args:
             path: of the folder.
@@ -123,15 +124,16 @@ class Run:
         path = Path(path)
         run = cls._build(path, read_settings(path, say), Known.read(path), data, joint)
         if weights:
-            newest = checkpoint.newest(run.checkpoints)
-            if (about := checkpoint.check(newest)) is not None:
-                require_same(newest, about, run.settings, data_digest(path) or run.data_digest)
-            found = checkpoint.load_weights(newest)
-            with checkpoint.fitting(newest):
-                # Those of q and p, without what an estimator hung beside them.
-                own = {name: value for name, value in found.items() if not name.startswith("auxiliary.")}
-                run.joint.load_state_dict(own)
+            run.load_kept()
         return run
+
+    def load_kept(self) -> str:
+        """Load the weights that the settings keep, the newest or the best, and say which; UsageError if damaged."""
+        found, about, words = kept(self.checkpoints, self.settings)
+        if about is not None:
+            require_same(found, about, self.settings, data_digest(self.path) or self.data_digest)
+        load_kept(self.joint, found)
+        return words
 
     def owned(self) -> AbstractContextManager[None]:
         """Be the only process that writes here, as training does. Raises UsageError if another is."""
@@ -236,8 +238,7 @@ class Run:
         on_progress: Callable[[int], object] = lambda done: None,
     ) -> Evaluation:
         """Evaluate on one split, by default with what `normalize` finds. See `evaluate_all`."""
-        options = {"num_particles": num_particles, "limit": limit, "on_progress": on_progress}
-        options["posterior"] = posterior
+        options = {"num_particles": num_particles, "limit": limit, "posterior": posterior, "on_progress": on_progress}
         return self.evaluate_all(split, [normalized or self.normalize()], **options)[0]
 
     def evaluate_all(

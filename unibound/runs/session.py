@@ -13,6 +13,7 @@ from unibound.runs.checkpoint import About
 from unibound.runs.environment import numerics
 from unibound.runs.files import read_sums, write_sealed
 from unibound.runs.folder import RESOLVED, Say
+from unibound.runs.judgment import Judgment
 from unibound.runs.metrics import Metrics
 from unibound.runs.progress import Bar, Progress
 from unibound.runs.result import Result
@@ -44,37 +45,42 @@ def epochs(run: "Run", *, resume: bool, say: Say) -> Generator[Progress | None]:
         if not (run.path / RESOLVED).exists() or (run.path / RESOLVED).read_bytes() != settings.encode():
             write_sealed(run.path / RESOLVED, settings)
         if progress is not None and progress.done == run.settings.total_epochs:
-            checkpoint.prune(run.checkpoints)  # killed before that was done
+            checkpoint.prune(run.checkpoints, best=None if found is None else found[1].best)  # killed before it was
         metrics = Metrics(run.path, 0 if found is None else found[1].lines)
         yield None
-        done, valid_nll, log_z, start = 0, None, None, time.perf_counter()
+        done, valid_nll, log_z, judged, start = 0, None, None, Judgment(), time.perf_counter()
         if progress is not None:
             done, valid_nll, log_z, start = progress.done, progress.valid_nll, progress.log_z, start - progress.seconds
+            judged = progress.judged
             yield progress
         for epoch in training.epochs():
             done += 1
-            line, stuck = {"done": done, **attrs.asdict(epoch)}, None
-            if run.settings.looks_after(done):
-                with training.overflow_reported():
+            line, stuck, certain = {"done": done, **attrs.asdict(epoch)}, None, None
+            judged = judged.begun() if epoch.epoch == 1 else judged
+            if run.settings.looks_after(epoch.stage, epoch.epoch, done):
+                with training.overflow_reported(), training.averages.in_place():
                     valid = run.evaluate("valid", num_particles=min(100, run.settings.num_particles), posterior="none")
                     watched = watch(run.joint, run.splits.rows("valid"), valid, seed=run.settings.seed)
                     chain = pictures.chain(run.joint)
-                valid_nll, log_z, stuck = valid.nll, valid.log_z, watched.stuck
+                valid_nll, log_z, stuck, certain = valid.nll, valid.log_z, watched.stuck, watched.certain
                 line |= {"valid_nll": valid_nll, "log_z": None if log_z is None else log_z.value, **watched.numbers}
+                judged = judged.after(done, valid)
+                training.ended = 0 < run.settings.stages[epoch.stage].patience <= judged.misses
                 if chain is not None:
                     pictures.save_grid(run.path / "chain.png", chain)
-            progress = Progress(epoch, done, valid_nll, log_z, time.perf_counter() - start, stuck)
+            progress = Progress(epoch, done, valid_nll, log_z, time.perf_counter() - start, stuck, judged, certain)
             # The line first: if we are killed in between, resuming drops it and does the epoch again.
             metrics.append(line)
-            about = About(settings, run.data_digest, rounding, metrics.lines, metrics.digest)
+            about = About(settings, run.data_digest, rounding, metrics.lines, metrics.digest, best=judged.best)
             state = {"training": training.state_dict(), "progress": progress.to_dict(), "data": run.data_digest}
-            checkpoint.save(run.checkpoints, done, run.joint.state_dict(), state, about)
+            with training.averages.in_place():
+                checkpoint.save(run.checkpoints, done, run.joint.state_dict(), state, about)
             yield progress
 
 
 def finish(run: "Run", seconds: float, bar: Callable[[str, int], Bar]) -> Result:
     """Evaluate a trained run, draw its pictures, and keep what came out in its folder. See `Run.finish`."""
-    start = time.perf_counter()
+    start, weights = time.perf_counter(), run.load_kept()
     run.draw()
     normalized, found = run.normalize(), {}
     count = len(run.splits.rows("test"))  # of training data as many: enough to see overfitting
@@ -91,6 +97,7 @@ def finish(run: "Run", seconds: float, bar: Callable[[str, int], Bar]) -> Result
         train_nll=found["train"].nll,
         train_data=(min(count, every), every),
         prepared=run.known.prepared,
+        weights=weights,
         untrained=untrained(run.joint, run.settings.stages),
     )
     result.write(run.path)

@@ -17,6 +17,7 @@ from unibound.estimator import Estimate, Estimator
 from unibound.joint import JointBound
 from unibound.registry import did_you_mean
 from unibound.runs import overflow
+from unibound.runs.averages import Averages
 from unibound.runs.optimizers import make_optimizer, rate_factor
 from unibound.runs.overflow import CURE, RUNAWAY, culprit, largest_weight, not_finite
 from unibound.settings.records import Optimizer, Stage
@@ -74,8 +75,9 @@ class Training:
         """
         while True:
             stage = self.stages[self.stage]
-            while self.epoch < stage.epochs:
+            while self.epoch < stage.epochs and not self.ended:
                 yield self._train_epoch(stage)
+            self.averages.settle()
             if self.stage + 1 == len(self.stages):
                 return
             self.stage, self.epoch = self.stage + 1, 0
@@ -112,25 +114,29 @@ class Training:
         for optimizer in self.optimizers.values():
             optimizer.step()
         self.steps += 1
+        self.averages.update(self.steps)
         return estimate
 
     def state_dict(self) -> dict[str, Any]:
-        """Position, optimizer state and the state of every random generator; plain values and tensors."""
+        """Position, raw weights, optimizers, and the state of every random generator; plain values and tensors."""
         return {
             "stage": self.stage,
             "epoch": self.epoch,
             "steps": self.steps,
+            "ended": self.ended,
+            "raw": self.averages.raw(),
             "optimizers": {groups: optimizer.state_dict() for groups, optimizer in self.optimizers.items()},
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
 
     def load_state_dict(self, state: dict[str, Any], weights: dict[str, Tensor]) -> None:
-        """Go back to where `state_dict` and the joint's own were taken."""
+        """Go back to where `state_dict` was taken, and the joint's own with averages in place."""
         self.stage, self.epoch = state["stage"], state["epoch"]
         self._begin(self.stages[self.stage])
         self.joint.load_state_dict(weights)
-        self.steps = state["steps"]
+        self.averages.restore(state["raw"])
+        self.steps, self.ended = state["steps"], state["ended"]
         for groups, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][groups])
             for parameter, moments in optimizer.state.items():
@@ -201,7 +207,8 @@ class Training:
             for settings, groups in alike.items()
         }
         self._rates = dict(zip(self.optimizers, alike, strict=True))
-        self.steps = 0
+        self.averages = Averages(self.joint, stage.averaging)
+        self.steps, self.ended = 0, False
 
     @property
     def _steps_per_epoch(self) -> int:

@@ -15,6 +15,8 @@ from unibound.joint import JointBound
 
 SURE = 0.05
 """A bit is saturated if its probability is closer than this to 0 or to 1."""
+CERTAIN = 0.9
+"""Share of saturated bits from which on q hardly chooses any more, and is a code rather than a posterior."""
 STILL = 0.02
 """Share of the way to independent draws below which a training step leaves chains where they are."""
 LIMIT = 500  # data looked at
@@ -64,6 +66,16 @@ class Watched:
                 "more steps, or replicas at several temperatures"
             )
         return None
+
+    @property
+    def certain(self) -> str | None:
+        """That q hardly leaves anything open, and what would help; None where it does."""
+        if self.saturated is None or self.saturated < CERTAIN:
+            return None
+        return (
+            f"{self.saturated:.0%} of the bits of q are certain: particles are all alike, and the prior has to fit a "
+            "code; take a larger weight decay, fewer latents, or begin with fewer epochs of autoencoder"
+        )
 
     @property
     def numbers(self) -> dict[str, float]:

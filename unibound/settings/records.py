@@ -1,6 +1,5 @@
 """The settings of a run, as attrs records. `layers` reads and writes them."""
 
-import itertools
 from typing import Any, Literal
 
 import attrs
@@ -128,6 +127,9 @@ class Stage(Record):
         trains: parameter groups to train, among q, generator, prior; all of them if empty.
         optimizer: how every group is stepped,
         optimizers: unless the group has an entry here.
+        averaging: decay of an exponential moving average of the weights, as 0.9995; the averages are what is looked at
+            and kept, and what the next stage begins with. 0 for none.
+        patience: looks at the validation set without improvement after which the stage ends; 0 for never.
     """
 
     estimator: Choice = _default("estimator", defaults.ESTIMATOR)
@@ -135,6 +137,8 @@ class Stage(Record):
     trains: tuple[str, ...] = ()
     optimizer: Optimizer = attrs.field(factory=Optimizer)
     optimizers: dict[str, Optimizer] = attrs.field(factory=dict)
+    averaging: float = attrs.field(default=0.0, validator=[ge(0.0), lt(1.0)])
+    patience: int = attrs.field(default=0, validator=ge(0))
 
 
 def _device(name: str) -> str:
@@ -164,6 +168,8 @@ class Settings(Record):
         batch_size: data per training step.
         num_particles: particles per datum of the evaluation.
         validate_every: epochs between looks at the validation set.
+        keep: the weights that a run ends with: the newest, or the best by validation NLL of those looked at, which a
+            look whose log Z is not trustworthy never is.
         seed: of every random number of the run.
         threads: CPU threads; more than one pay off for wide networks on idle cores, and hurt on busy ones.
         device: cpu, cuda, or any other name torch knows; auto is cuda where there is one, and else cpu.
@@ -184,6 +190,7 @@ class Settings(Record):
     batch_size: int = attrs.field(default=50, validator=ge(1))
     num_particles: int = attrs.field(default=5000, validator=ge(1))
     validate_every: int = attrs.field(default=10, validator=ge(1))
+    keep: Literal["newest", "best"] = "newest"
     seed: int = attrs.field(default=0, validator=[ge(0), lt(2**63)])
     threads: int = attrs.field(default=1, validator=[ge(1), le(MAX_THREADS)])
     device: str = attrs.field(default="auto", converter=_device)
@@ -195,10 +202,15 @@ class Settings(Record):
         """Epochs of all stages together."""
         return sum(stage.epochs for stage in self.stages)
 
-    def looks_after(self, done: int) -> bool:
-        """Whether the validation set is looked at after this many epochs: at the end of each stage, too."""
-        ends = itertools.accumulate(stage.epochs for stage in self.stages)
-        return done == 1 or done % self.validate_every == 0 or done in ends
+    def looks_after(self, stage: int, epoch: int, done: int) -> bool:
+        """Whether the validation set is looked at after an epoch of a stage: at the end of each stage, too.
+
+        Args:
+            stage: its index.
+            epoch: epochs done in it.
+            done: epochs done in all.
+        """
+        return done == 1 or done % self.validate_every == 0 or epoch == self.stages[stage].epochs
 
 
 KINDS: dict[str, str] = {

@@ -60,26 +60,40 @@ class MLP(Model):
 
     Args:
         num_latents: elements of tau.
-        hidden: widths of the inference network's hidden layers; the generator has them reversed.
+        hidden: widths of the inference network's hidden layers.
+        generator_hidden: widths of the generator's, from the latents to the data; by default those above, reversed.
         activation: nonlinearity between layers.
-        dropout: fraction of hidden units left out in each training step, on both sides.
+        dropout: fraction of hidden units left out in each training step, on both sides,
+        generator_dropout: unless the generator has its own here.
     """
 
     num_latents: int = attrs.field(default=20, validator=attrs.validators.ge(1))
     hidden: tuple[int, ...] = attrs.field(
         default=(200, 200), validator=attrs.validators.deep_iterable(attrs.validators.ge(1))
     )
+    generator_hidden: tuple[int, ...] | None = attrs.field(
+        default=None,
+        validator=attrs.validators.optional(attrs.validators.deep_iterable(attrs.validators.ge(1))),
+    )
     activation: Literal["elu", "relu", "tanh"] = "elu"
     dropout: float = attrs.field(default=0.2, validator=[attrs.validators.ge(0.0), attrs.validators.lt(1.0)])
+
+    generator_dropout: float | None = attrs.field(
+        default=None,
+        validator=attrs.validators.optional([attrs.validators.ge(0.0), attrs.validators.lt(1.0)]),
+    )
 
     def prior_shape(self, x_shape: tuple[int, ...]) -> tuple[int, ...]:
         return (self.num_latents,)
 
     def assemble(self, prior: Prior, likelihood: Likelihood, posterior: Likelihood, x_mean: Tensor) -> JointBound:
         x_shape, tau_shape = tuple(x_mean.shape), tuple(prior.event_shape)
+        middle = self.hidden[::-1] if self.generator_hidden is None else self.generator_hidden
+        dropout = self.dropout if self.generator_dropout is None else self.generator_dropout
         up = [x_mean.numel(), *self.hidden, math.prod(posterior.outputs(tau_shape))]
-        down = [math.prod(tau_shape), *reversed(self.hidden), math.prod(likelihood.outputs(x_shape))]
-        inference, generator = (stack(widths, self.activation, self.dropout) for widths in (up, down))
+        down = [math.prod(tau_shape), *middle, math.prod(likelihood.outputs(x_shape))]
+        inference = stack(up, self.activation, self.dropout)
+        generator = stack(down, self.activation, dropout)
         return JointBound(
             MLPInference(inference, posterior, tau_shape, x_mean),
             Directed(prior, MLPGenerator(generator, likelihood, len(tau_shape), x_shape)),

@@ -135,6 +135,8 @@ class ResNet(Model):
         words, stages = " x ".join(map(str, x_shape)), len(self.maps)
         if len(x_shape) not in (2, 3):
             raise UsageError(f"resnet needs images [H, W] or [C, H, W], but a datum is of shape [{words}]; use mlp")
+        if len(x_shape) == 3 and x_shape[-1] <= 4 < x_shape[0]:
+            raise UsageError(f"resnet needs channels in front, but a datum is of shape [{words}]; give [C, H, W]")
         sizes = [(x_shape[-2], x_shape[-1])]
         for _ in range(stages):
             height, width = sizes[-1]
