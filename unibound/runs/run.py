@@ -30,7 +30,7 @@ from unibound.evaluation.evaluate import MAX_MEMORY, Evaluation, evaluate_all, n
 from unibound.evaluation.reach import Posterior
 from unibound.joint import JointBound
 from unibound.partition.log_z import NormalizedPrior, PartitionEstimator
-from unibound.runs import checkpoint, folder, pictures, session
+from unibound.runs import checkpoint, folder, session
 from unibound.runs.build import Loaded, build, load, looks_at_data, parse_device
 from unibound.runs.environment import ENVIRONMENT, KNOWN, Known, data_digest, environment
 from unibound.runs.files import write_sealed
@@ -292,12 +292,6 @@ class Run:
             except DamagedError:
                 return None
         return found
-
-    def draw(self) -> None:
-        """Write samples.png, and reconstructions.png where there are such."""
-        with torch.random.fork_rng():
-            torch.manual_seed(self.settings.seed)
-            pictures.save(self.path, self.joint, spread(self.splits.rows("test"), 50)[:])
 
     @functools.cached_property
     def data_digest(self) -> str:

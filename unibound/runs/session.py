@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
+import torch
 
+from unibound.data.rows import spread
 from unibound.errors import UsageError
 from unibound.runs import checkpoint, pictures
 from unibound.runs.checkpoint import About
@@ -81,7 +83,9 @@ def epochs(run: "Run", *, resume: bool, say: Say) -> Generator[Progress | None]:
 def finish(run: "Run", seconds: float, bar: Callable[[str, int], Bar]) -> Result:
     """Evaluate a trained run, draw its pictures, and keep what came out in its folder. See `Run.finish`."""
     start, weights = time.perf_counter(), run.load_kept()
-    run.draw()
+    with torch.random.fork_rng():
+        torch.manual_seed(run.settings.seed)
+        pictures.save(run.path, run.joint, spread(run.splits.rows("test"), 50)[:])
     normalized, found = run.normalize(), {}
     count = len(run.splits.rows("test"))  # of training data as many: enough to see overfitting
     for split in ("test", "train"):

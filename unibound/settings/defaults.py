@@ -20,7 +20,8 @@ LIKELIHOOD = "bernoulli"
 PARTITION_ESTIMATOR = "ais"
 
 _TWO_SIDED = "bdmc"
-_RBMS = {"bits": "rbm", "spins": "spin_rbm", "gaussian": "gaussian_rbm", "potts": "potts_rbm"}
+BITS, SPINS, REALS, CATEGORIES = "bits", "spins", "gaussian", "potts"
+_RBMS = {BITS: "rbm", SPINS: "spin_rbm", REALS: "gaussian_rbm", CATEGORIES: "potts_rbm"}
 _PREFERRED = (LIKELIHOOD, "gaussian")
 """Likelihoods that come first where several are over the same values."""
 

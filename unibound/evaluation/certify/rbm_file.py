@@ -18,7 +18,7 @@ from unibound.data.files import read_splits
 from unibound.energies.energy import EnergyPrior
 from unibound.errors import UsageError
 from unibound.evaluation.certify.arrays import read_weights
-from unibound.settings.defaults import rbm
+from unibound.settings.defaults import BITS, CATEGORIES, REALS, SPINS, rbm
 
 WEIGHTS = ("W", "vbias", "hbias")
 ROUNDING = 0.01
@@ -73,12 +73,12 @@ class Weights:
     def prior(self) -> EnergyPrior:
         """The RBM, in float64 where float32 would cost more than a hundredth of a nat."""
         wide = torch.finfo(torch.float32).eps * self.magnitude > ROUNDING
-        kind: Any = rbm("bits")
+        kind: Any = rbm(BITS)
         return kind.from_weights(*attrs.astuple(self), dtype=torch.float64 if wide else torch.float32)
 
 
 def read_rbm(
-    path: Path, unit: str = "bits", say: Callable[[str], object] = lambda said: None
+    path: Path, unit: str = BITS, say: Callable[[str], object] = lambda said: None
 ) -> tuple[EnergyPrior, dict[str, EnergyPrior]]:
     """Read an RBM, and what else the file may mean, by what would have been done to the weights.
 
@@ -92,7 +92,7 @@ def read_rbm(
         UsageError: an array that is missing, unknown, of the wrong shape or kind, not finite, or too large to compute.
     """
     kind: Any = rbm(unit)
-    needed = (*WEIGHTS, "sigma") if unit == "gaussian" else WEIGHTS
+    needed = (*WEIGHTS, "sigma") if unit == REALS else WEIGHTS
     arrays = read_weights(path, _CURE, say)
     for name in needed:
         if name not in arrays:
@@ -102,10 +102,10 @@ def read_rbm(
             f"{path}: holds {more} besides {', '.join(needed[:-1])} and {needed[-1]}, and an RBM over {unit} has no "
             "place for it; work offsets and scales into the weights, and leave out what does not matter"
         )
-    if unit in ("gaussian", "potts"):
-        return _of_reals(path, arrays, kind) if unit == "gaussian" else (_of_categories(path, arrays, kind), {})
+    if unit in (REALS, CATEGORIES):
+        return _of_reals(path, arrays, kind) if unit == REALS else (_of_categories(path, arrays, kind), {})
     weights = Weights(*_tensors(path, arrays))
-    if unit == "spins":
+    if unit == SPINS:
         _require_narrow(path, weights)
         spins = kind.from_weights(*attrs.astuple(weights))
         return spins, {"weights of bits": kind.from_weights(*attrs.astuple(weights.of_spins))}
@@ -166,7 +166,7 @@ def _tensors(path: Path, arrays: dict[str, np.ndarray]) -> list[Tensor]:
     return tensors
 
 
-def read_data(path: Path, unit: str = "bits") -> tuple[Tensor, Tensor | None]:
+def read_data(path: Path, unit: str = BITS) -> tuple[Tensor, Tensor | None]:
     """Read `test` [N, *X], and `train` where there is one, as float32, for visible units of a kind.
 
     Raises:
@@ -178,7 +178,7 @@ def read_data(path: Path, unit: str = "bits") -> tuple[Tensor, Tensor | None]:
     for name, x in found.items():
         if not len(x):
             raise UsageError(f"{path}: {name} is empty; {cure}")
-        if unit == "bits" and bool((x < 0).any()) and bool(support.spin.check(x).all()):
+        if unit == BITS and bool((x < 0).any()) and bool(support.spin.check(x).all()):
             raise UsageError(
                 f"{path}: {name} holds spins, -1 and 1, but the RBM is over bits. Was it trained on spins, convert the "
                 "weights, to 4 W, 2 (vbias - W 1) and 2 (hbias - W' 1) by the old W, and the data, to (1 + x) / 2; "
