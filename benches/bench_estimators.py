@@ -58,7 +58,7 @@ ROWS = {
 }
 
 
-@pytest.mark.parametrize("name", registries()["estimator"])
+@pytest.mark.parametrize("name", ROWS)
 def bench_estimator(race, benchmark, name):
     row = ROWS[name]
     x = (torch.rand(BATCH, 784) < 0.13).float()
@@ -85,7 +85,7 @@ def make_training(name: str, row: Row, x: torch.Tensor):
     settings = {"num_hidden": NUM_HIDDEN, "num_chains": NUM_CHAINS, "steps": STEPS} if row.prior == "rbm" else {}
     prior = plugins["prior"][row.prior](model.prior_shape((784,)), **settings)
     likelihoods = plugins["likelihood"]
-    posterior = likelihoods[likelihood_over(prior.support)]()
+    posterior = likelihood_over(prior.support)
     joint = model.build(prior, likelihoods["bernoulli"](), posterior, x.mean(0))
     joint.p.bind(joint.q, x)
     stage = Stage(estimator=Choice.of("estimator", estimator), optimizer=Optimizer(learning_rate=1e-3))

@@ -12,7 +12,7 @@ from unibound_plugins.estimators.iwae import IWAE
 from unibound_plugins.estimators.rws import RWS
 from unibound_plugins.estimators.sgvb import SGVB
 
-from unibound import Directed, Inference, JointBound
+from unibound import Directed, Inference, JointBound, registries
 from unibound.distributions.flows import Flow, Planar
 from unibound.draws import draw
 from unibound.evaluation.evaluate import evaluate
@@ -190,3 +190,16 @@ def test_reweighted_wake_sleep_draws_without_gradients() -> None:
     joint = joint_of(AutoregressiveInference)
     estimate = RWS(num_particles=4)(joint, data(5))
     assert estimate.surrogate.requires_grad
+
+
+@pytest.mark.parametrize("kind", ["planar", "maf", "iaf", "coupling", "spline"])
+def test_a_value_of_each_datum_is_scored_under_each_other(kind: str) -> None:
+    known = registries()
+    bits, normal = known["likelihood"]["bernoulli"](), known["likelihood"]["gaussian"]()
+    model = known["model"]["flow"](kind=kind, num_latents=3)
+    joint = scatter(model.build(known["prior"]["gaussian"]((3,)), bits, normal, torch.full((4,), 0.5)), 1, 0.1)
+    q = joint.q((torch.rand(5, 4) < 0.5).double())
+    tau = q.sample().unsqueeze(1)  # [5, 1, 3]
+    got = q.log_prob(tau)
+    assert got.shape == (5, 5)
+    torch.testing.assert_close(got, q.log_prob(tau.expand(5, 5, 3).contiguous()), rtol=0, atol=1e-9)

@@ -61,7 +61,8 @@ class Flow(Drawn):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log q(value) [...] in nats; value broadcasts against the batch."""
-        return self.flow.log_prob(value)
+        shape = torch.broadcast_shapes(value.shape, self.batch_shape + self.event_shape)
+        return self.flow.log_prob(value.expand(shape))  # not every transform broadcasts
 
 
 class Planar(Transform):
