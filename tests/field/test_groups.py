@@ -43,7 +43,7 @@ FEW_ROWS = {
     "pictures": ("unibound.runs.pictures.save", 2),
     "what is watched": ("unibound.runs.watch._posterior", 1),
     "the far end": ("unibound.evaluation.reach._Look", 1),
-    "diagnose": ("unibound.cli.diagnose.look_into", 2),
+    "diagnose": ("unibound.front.trained.diagnose", 2),
 }
 
 

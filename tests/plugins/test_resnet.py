@@ -132,7 +132,7 @@ def test_inputs_are_centered():
         ((784,), r"resnet needs images.*a datum is of shape \[784\]; use mlp"),
         ((2, 3, 28, 28), r"resnet needs images.*shape \[2 x 3 x 28 x 28\]"),
         ((4, 4), r"3 maps halves an image 3 times, but one of 4 x 4 is too small for it; use fewer maps, or mlp"),
-        ((28, 28, 1), r"one of 28 x 28 x 1 is too small"),
+        ((28, 28, 1), r"channels in front, but a datum is of shape \[28 x 28 x 1\]; give \[C, H, W\]"),
     ],
     ids=str,
 )

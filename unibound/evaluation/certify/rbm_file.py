@@ -184,7 +184,7 @@ def read_data(path: Path, unit: str = BITS) -> tuple[Tensor, Tensor | None]:
                 "weights, to 4 W, 2 (vbias - W 1) and 2 (hbias - W' 1) by the old W, and the data, to (1 + x) / 2; "
                 "likelihoods stay as they are. Was it trained on bits, convert the data alone"
             )
-        if not (inside := support.boolean.check(x)).all():
+        if unit == BITS and not (inside := support.boolean.check(x)).all():
             raise UsageError(
                 f"{path}: {name} holds {x[~inside][0].item():.3g}, but an RBM over bits gives such data no likelihood, "
                 "and others made of them are not they; give the zeros and ones that it is to be judged by"
