@@ -10,9 +10,10 @@ import torch
 
 from unibound import Estimator, Run, UsageError, registries
 from unibound.cli.matrix import Cell, cells, configure, settings_of, show, small_data, try_cell
+from unibound.data import Splits
 from unibound.registry import Registry, settings_class
 from unibound.runs.train import Training
-from unibound.settings.records import Choice
+from unibound.settings.records import Choice, Given
 from unibound.testing import variants
 
 NAMES = list(product(registries()["model"], registries()["prior"], registries()["estimator"]))
@@ -82,13 +83,14 @@ def require_true(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("model", "prior", "estimator"), list(every_pair()))
 def test_a_run_refuses_what_the_matrix_refuses(model, prior, estimator, tmp_path):
     cell = try_cell(estimator, prior, model)
-    path = tmp_path / "run"
+    path, x = tmp_path / "run", small_data()
+    settings = attrs.evolve(settings_of(estimator, prior, model), data=Given.of("data_set"))
     if cell.reason is None:
-        Run.create(path, settings_of(estimator, prior, model))
+        Run.create(path, settings, data=Splits(x, x, x))
         return
     with pytest.raises(UsageError) as refused:
-        Run.create(path, settings_of(estimator, prior, model))
-    # Of these data, another word may come first: they are grey, and those of the matrix are bits.
+        Run.create(path, settings, data=Splits(x, x, x))
+    # A run looks at the support of the data before anything else.
     expected = "over " if "takes data for latents" in cell.reason else cell.reason
     assert expected in str(refused.value)
     assert not path.exists()

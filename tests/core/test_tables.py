@@ -1,6 +1,5 @@
 """Arrays, tables and folders of images: what is read of them, which class a datum is of, and what is refused."""
 
-import json
 import os
 from pathlib import Path
 
@@ -9,10 +8,9 @@ import pytest
 from PIL import Image
 
 from unibound import UsageError
-from unibound.cli import main
 from unibound.data import File
 from unibound.data.tables import read
-from unibound.support import boolean, integer_interval, nonnegative_integer, real, same
+from unibound.support import integer_interval, nonnegative_integer, real, same
 
 NUMBERS = np.arange(60).reshape(20, 3)
 
@@ -144,31 +142,3 @@ def test_what_is_no_folder_of_images_is_refused() -> None:
     np.save("flat.npy", np.arange(9))
     with pytest.raises(UsageError, match=r"flat.npy: holds int64 \[9\]"):
         read(Path("flat.npy"))
-
-
-def told(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    main(["data", *words])
-    return capsys.readouterr().out
-
-
-def test_the_command_says_what_would_be_read(capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [f"{row % 2},{row % 3 % 2},{'ab'[row % 2]}" for row in range(20)]
-    path = str(text("x.csv", ["one,two,class", *rows]))
-    found = json.loads(told(capsys, path, "--json"))
-    assert (found["shape"], found["likelihoods"]) == ([2], ["bernoulli", "categorical"])
-    assert {name: one["count"] for name, one in found["parts"].items()} == {"train": 17, "valid": 1, "test": 2}
-    splits = read(Path(path)).splits
-    assert found["parts"]["train"]["mean"] == pytest.approx(splits.train.mean().item())
-    assert sum(found["classes"].values()) == 17
-    assert same(splits.support, boolean)
-    shown = told(capsys, path)
-    assert "made of bits" in shown
-    assert f"classes of train: {', '.join(f'{name} {count}' for name, count in found['classes'].items())}" in shown
-    assert "8 x 8" in told(capsys, "digits")
-
-
-def test_a_run_takes_what_the_command_reads(capsys: pytest.CaptureFixture[str]) -> None:
-    path = str(text("x.csv", [f"{row % 2},{row % 3 % 2}" for row in range(20)]))
-    words = ["--prior", "gaussian", "--estimator", "sgvb", "--epochs", "1", "--num-particles", "3", "--run-dir", "run"]
-    main(["run", "--data", path, *words])
-    assert "test NLL" in capsys.readouterr().out

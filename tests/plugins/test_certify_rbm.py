@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -166,7 +167,9 @@ def test_the_published_machine(published: tuple[RBM, dict[str, torch.Tensor]]):
     assert found.log_z == pytest.approx(451.28, abs=0.4)
     assert found.test_ll == pytest.approx(-86.34, abs=0.4)
     raised = next(row for row in found.evidence if row.name == "RAISE")
-    assert -0.6 < raised.value - float(raised.note.rsplit(" ", 1)[1]) < 0.2
+    # One reverse chain loses half a nat of log p_ann; the error is that of the difference, datum by datum.
+    there, apart = map(float, re.search(r"give them (\S+) \(\+- (\S+) beside\)", raised.note).groups())
+    assert abs(raised.value - there + 0.5) < 4.75 * apart < 1
 
 
 def written(path: Path, arrays: dict[str, np.ndarray]) -> Path:

@@ -181,7 +181,9 @@ def _certify(
         log_r = annealing.log_p_ann(prior, cases, log_z.look.best.path, raise_chains)
         raised, raised_stderr = _mean(log_f_cases + log_r)
         there = log_f_cases.mean().item() - both.middle
+        _, apart = _mean(log_r)  # of the difference: the spread of the data is in both
         note = f"{len(cases)} data, {raise_chains} chains each; forward and reverse AIS give them {there:.2f}"
+        note += "" if apart is None else f" (+- {apart:.2f} beside)"
         evidence += (Evidence("RAISE", raised, raised_stderr, "log p_ann", Side.LOWER, True, note),)
     if (log_csl := checks.conservative(prior, log_z.look.draws, spread(test, checks.CSL_CASES))) is not None:
         csl, csl_stderr = _mean(log_csl)
