@@ -29,6 +29,9 @@ def test_folder_of_a_run(cli: Cli, tiny: Words) -> None:
         "samples.png",
         "reconstructions.png",
         "chain.png",
+        "nearest.png",
+        "traversals.png",
+        "film",
         "SHA256SUMS",
         ".lock",
     }

@@ -7,7 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from unibound.runs.pictures import BORDER, SMALLEST, save_grid
+from unibound.data.rows import Rows
+from unibound.runs.pictures import BORDER, SMALLEST, nearest, save_grid, save_look, traversals
+from unibound.testing import World
+from unibound.testing.priors import Rates
 
 
 def read(path: Path) -> np.ndarray:
@@ -55,3 +58,40 @@ def test_nothing_else_is_left(tmp_path: Path) -> None:
     for _ in range(2):
         save_grid(tmp_path / "grid.png", torch.rand(3, 4, 4))
     assert [path.name for path in tmp_path.iterdir()] == ["grid.png"]
+
+
+def test_the_nearest_datum_is_found_wherever_it_stands() -> None:
+    torch.manual_seed(0)
+    train = torch.randint(256, (2500, 3, 2), dtype=torch.uint8)
+    at = torch.tensor([0, 999, 1000, 2499])
+    drawn = train[at].float() + 0.3 * torch.randn(4, 3, 2)
+    found = nearest(drawn, Rows.of(train))
+    assert torch.equal(found[::2], drawn)
+    assert torch.equal(found[1::2], train[at].float())
+
+
+def test_a_row_of_traversals_takes_one_latent_through_its_values() -> None:
+    torch.manual_seed(0)
+    world = World.of_bits(3, Rates((2,)))
+    made = traversals(world.joint, world.xs.repeat(20, 1)).view(2, 5, 2, -1)  # two bits, five data, off and on
+    off, on = made.unbind(2)
+    every = torch.tensor([[0, 0], [1, 0], [0, 1], [1, 1]]).to(world.xs)
+    means = world.joint.p.conditional(every).mean
+    pairs = {(0, 1), (2, 3)}, {(0, 2), (1, 3)}
+    found = []
+    for row in range(2):
+        which = {
+            tuple(int((means - x).abs().sum(1).argmin()) for x in pair) for pair in zip(off[row], on[row], strict=True)
+        }
+        found.append(next(unit for unit, may in enumerate(pairs) if which <= may))
+    assert sorted(found) == [0, 1]
+
+
+def test_a_frame_is_of_the_same_noise_at_every_look(tmp_path: Path) -> None:
+    world = World.of_bits(3, Rates((2,)))
+    for done in (1, 2):
+        torch.manual_seed(done)
+        save_look(tmp_path, world.joint, done, seed=5)
+    first, second = (read(path) for path in sorted((tmp_path / "film").iterdir()))
+    assert np.array_equal(first, second)
+    assert not (tmp_path / "chain.png").exists()

@@ -20,6 +20,7 @@ from unibound.report.curves import Curve, Line, Stage, apart, draw, normalized_b
 from unibound.report.panels import PANELS
 from unibound.runs import environment, metrics
 from unibound.runs.files import require_file, write_text
+from unibound.runs.pictures import FILM
 from unibound.runs.result import Result
 from unibound.runs.run import read_settings
 from unibound.settings import sources
@@ -31,10 +32,15 @@ LEARNING = (
     "up while the bound goes on improving is overfitting. The bound is that of the stage's estimator, with its own "
     "number of particles."
 )
+FRAMES = 12
 CLOSER = "The second half of the run, closer."
 PICTURES = {
     "samples": "Means of p(x | tau) for latents drawn from the prior.",
     "reconstructions": "Test data, each followed by what one latent drawn from q makes of it.",
+    "nearest": "Samples, each followed by the training image that is closest to it, by squares of differences. None "
+    "should be its neighbor: then the model has learned that image by heart.",
+    "traversals": "A latent to a row, those that differ most between data: a bit off and on, in five data; a real from "
+    "low to high, in one; the other latents as they were. A row of twins is a latent that p does not listen to.",
     "chain": "Means of p(x | tau) for the prior's persistent chains, at the last look at the validation set. They "
     "should be as various as the data; many alike mean that chains are stuck in a few modes.",
 }
@@ -138,6 +144,7 @@ def page(record: Record) -> str:
             if (curves := each.curves(record.lines))
         ],
         pictures=pictures(record, PICTURES),
+        film=film(record),
         environment=[(name.replace("_", " "), _shown(name, value)) for name, value in record.environment.items()],
         settings=sources.write(record.settings),
     )
@@ -166,6 +173,16 @@ def pictures(record: Record, names: Iterable[str]) -> list[dict[str, str]]:
         }
         for name in names
         if (file := record.path / f"{name}.png").is_file()
+    ]
+
+
+def film(record: Record) -> list[dict[str, str]]:
+    """Rows of pictures drawn while the model learned, a few of them, evenly spread from the first to the last."""
+    frames = sorted((record.path / FILM).glob("*.png"))
+    chosen = sorted({round(at * (len(frames) - 1) / (FRAMES - 1)) for at in range(FRAMES)}) if frames else []
+    return [
+        {"epoch": frames[at].stem.lstrip("0"), "data": base64.b64encode(frames[at].read_bytes()).decode()}
+        for at in chosen
     ]
 
 

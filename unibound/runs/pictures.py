@@ -12,10 +12,13 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from unibound import disk
+from unibound.data.rows import Data
 from unibound.energies.energy import EnergyPrior
 from unibound.errors import UsageError
 from unibound.joint import JointBound
 
+FILM = "film"
+COLUMNS = 10
 BORDER = 2
 SMALLEST = 48  # pixels per datum; smaller ones are enlarged by whole factors, so that edges stay sharp
 
@@ -75,11 +78,76 @@ def _seen(made: Distribution) -> Tensor:
         return made.sample()
 
 
-def save(folder: Path, joint: JointBound, x: Tensor) -> None:
-    """Write samples.png, and reconstructions.png of x [N, *X] where there are such."""
-    save_grid(folder / "samples.png", samples(joint))
-    with contextlib.suppress(UsageError):  # a p without a p(x | tau) has none
-        save_grid(folder / "reconstructions.png", reconstructions(joint, x))
+@torch.no_grad()
+def traversals(joint: JointBound, x: Tensor) -> Tensor:
+    """What single latents do: a row of ten for each of the ten that differ most between codes of x [N, *X].
+
+    A row takes its latent through the values that it has, the others as they are in the code of a datum: a bit off and
+    on in five data, a real from low to high in one: [10 R, *X].
+
+    Raises:
+        UsageError: a p that has no p(x | tau).
+    """
+    with joint.evaluating():
+        codes = joint.q(x).sample()  # [N, *Z]
+        flat, rows = codes.flatten(1), []
+        for unit in flat.double().var(0, correction=0).topk(min(COLUMNS, flat.shape[1])).indices:
+            values = flat[:, unit].unique()
+            if 2 * len(values) > COLUMNS:
+                values = flat[:, unit].quantile(torch.linspace(0.02, 0.98, COLUMNS).to(flat))
+            row = flat[: COLUMNS // len(values)].repeat_interleave(len(values), 0)
+            row[:, unit] = values.repeat(len(row) // len(values))
+            rows.append(_seen(joint.p.conditional(row.view(-1, *codes.shape[1:]))))
+    return torch.cat(rows)
+
+
+@torch.no_grad()
+def nearest(drawn: Tensor, train: Data) -> Tensor:
+    """Each of drawn [N, *X] followed by the datum of `train` [M, *X] that is closest, by squares: [2N, *X]."""
+    far, closest = torch.full((len(drawn),), math.inf), drawn.clone()
+    for part in train.split(1000):
+        apart, at = torch.cdist(drawn.flatten(1).float(), part.flatten(1).float()).min(1)
+        closer = apart < far
+        far[closer], closest[closer] = apart[closer], part[at[closer]].to(drawn)
+    return torch.stack([drawn, closest], 1).flatten(0, 1)
+
+
+def save(folder: Path, joint: JointBound, test: Tensor, train: Data) -> None:
+    """Write samples.png and nearest.png, and reconstructions.png and traversals.png where p(x | tau) is known.
+
+    Args:
+        folder: of the run.
+        joint: q and p.
+        test: some data to encode [N, *X].
+        train: those that p may have learned by heart [M, *X].
+    """
+    drawn = samples(joint)
+    save_grid(folder / "samples.png", drawn)
+    save_grid(folder / "nearest.png", nearest(drawn[:50].cpu(), train))
+    for name, draw in (("reconstructions", reconstructions), ("traversals", traversals)):
+        with contextlib.suppress(UsageError):  # no p(x | tau)
+            save_grid(folder / f"{name}.png", draw(joint, test))
+
+
+def save_look(folder: Path, joint: JointBound, done: int, *, seed: int) -> None:
+    """Write how the model dreams after `done` epochs: a frame of film/, and chain.png where its prior keeps chains.
+
+    Args:
+        folder: of the run.
+        joint: q and p.
+        done: epochs so far.
+        seed: of draws, the same at every look, so that frames differ by what was learned.
+    """
+    chains = chain(joint)
+    if chains is not None:
+        save_grid(folder / "chain.png", chains)
+        frame = chains[:COLUMNS]
+    else:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            frame = samples(joint, COLUMNS)
+    disk.make_folder(folder / FILM, exist_ok=True)
+    save_grid(folder / FILM / f"{done:06}.png", frame)
 
 
 def save_arrays(path: Path, arrays: dict[str, Tensor]) -> None:
@@ -90,7 +158,7 @@ def save_arrays(path: Path, arrays: dict[str, Tensor]) -> None:
     disk.write(path, buffer.getvalue())
 
 
-def save_grid(path: Path, x: Tensor, columns: int = 10) -> None:
+def save_grid(path: Path, x: Tensor, columns: int = COLUMNS) -> None:
     """Write data x [N, *X] in rows as one grey or RGB picture.
 
     *X may be [H, W], [D] with D a square (else one row of pixels), or [3, H, W].

@@ -63,13 +63,11 @@ def epochs(run: "Run", *, resume: bool, say: Say) -> Generator[Progress | None]:
                 with training.overflow_reported(), training.averages.in_place():
                     valid = run.evaluate("valid", num_particles=min(100, run.settings.num_particles), posterior="none")
                     watched = watch(run.joint, run.splits.rows("valid"), valid, seed=run.settings.seed)
-                    chain = pictures.chain(run.joint)
+                    pictures.save_look(run.path, run.joint, done, seed=run.settings.seed)
                 valid_nll, log_z, stuck, certain = valid.nll, valid.log_z, watched.stuck, watched.certain
                 line |= {"valid_nll": valid_nll, "log_z": None if log_z is None else log_z.value, **watched.numbers}
                 judged = judged.after(done, valid)
                 training.ended = 0 < run.settings.stages[epoch.stage].patience <= judged.misses
-                if chain is not None:
-                    pictures.save_grid(run.path / "chain.png", chain)
             progress = Progress(epoch, done, valid_nll, log_z, time.perf_counter() - start, stuck, judged, certain)
             # The line first: if we are killed in between, resuming drops it and does the epoch again.
             metrics.append(line)
@@ -85,7 +83,7 @@ def finish(run: "Run", seconds: float, bar: Callable[[str, int], Bar]) -> Result
     start, weights = time.perf_counter(), run.load_kept()
     with torch.random.fork_rng():
         torch.manual_seed(run.settings.seed)
-        pictures.save(run.path, run.joint, spread(run.splits.rows("test"), 50)[:])
+        pictures.save(run.path, run.joint, spread(run.splits.rows("test"), 50)[:], run.splits.rows("train"))
     normalized, found = run.normalize(), {}
     count = len(run.splits.rows("test"))  # of training data as many: enough to see overfitting
     for split in ("test", "train"):
