@@ -1,6 +1,7 @@
 """A run in mixed precision trains other weights, is evaluated in full precision, repeats, and goes on."""
 
 import json
+import tomllib
 from pathlib import Path
 
 import attrs
@@ -27,7 +28,7 @@ def same(one: str, other: str) -> bool:
 @pytest.fixture
 def mixed(cli: Cli, tiny: Words) -> float:
     """Train in the folder `mixed`; returns the test NLL."""
-    result = cli(*tiny("mixed"), "--mixed-precision", "--json")
+    result = cli(*tiny("mixed"), "--mixed-precision", "true", "--json")
     assert result.code == 0, result.err
     return json.loads(result.out)["nll"]
 
@@ -53,10 +54,20 @@ def test_it_repeats_and_resumes_to_the_same_bits(cli: Cli, mixed: float) -> None
     assert same("mixed", "stopped")
 
 
-@pytest.mark.parametrize("words", [["--mixed-precision"], ["--mixed-precision=true"]])
+@pytest.mark.parametrize("words", [["--mixed-precision", "true"], ["--mixed-precision=true"]])
 def test_float64_has_nothing_to_mix(cli: Cli, tiny: Words, words: list[str]) -> None:
     result = cli(*tiny(dtype="float64"), *words)
     assert result.code == 2
     assert "mixed_precision is of float32 and bfloat16, but dtype is float64; leave one of them out" in result.err
     assert not Path("run").exists()
     assert cli(*tiny(dtype="float64"), "--mixed-precision=false").code == 0
+
+
+def test_auto_is_decided_when_settings_are_made(cli: Cli, tiny: Words) -> None:
+    result = cli(*tiny(), "--mixed-precision=auto", "--dry-run")
+    assert result.code == 0, result.err
+    assert tomllib.loads(result.out)["mixed_precision"] in (False, True)  # as the processor has it
+    assert not tomllib.loads(cli(*tiny(dtype="float64"), "--mixed-precision=auto", "--dry-run").out)["mixed_precision"]
+    assert cli(*tiny(), "--mixed-precision=off").code == 2
+    Path("on.toml").write_text("mixed_precision = 'auto'")
+    assert "unknown choice 'auto'" not in cli("run", "--config", "on.toml", "--mixed-precision=false", "--dry-run").err

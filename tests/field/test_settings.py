@@ -109,7 +109,7 @@ def test_what_a_validator_refuses_is_a_usage_error_too() -> None:
         (lambda: MAKERS["Settings"](batch_size="50"), "settings: batch_size must be a whole number"),
         (lambda: MAKERS["Settings"](binarization="fuzzy"), "settings: binarization must be"),
         (lambda: MAKERS["Settings"](stages=[Stage()]), "settings: stages must be a tuple"),
-        (lambda: MAKERS["Settings"](mixed_precision=1), "settings: mixed_precision must be True or False"),
+        (lambda: MAKERS["Settings"](mixed_precision=1), "settings: mixed_precision must be True, False or auto, not 1"),
     ],
 )
 def test_so_are_the_settings_of_a_run(make: Callable[[], object], text: str) -> None:

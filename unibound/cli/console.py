@@ -41,6 +41,8 @@ def _finished(run: Run, *, resume: bool, tensorboard: bool) -> Result:
         epochs = mirror.mirrored(run.path, epochs)
     if run.known.prepared:
         _say(f"data: {run.known.prepared}", always=True)
+    if run.settings.mixed_precision:
+        _say("mixed precision: products in bfloat16, sums and log-probabilities in float32", always=True)
     if groups := ", ".join(untrained(run.joint, run.settings.stages)):
         _say(f"{groups}: no stage trains it, its weights stay as they are drawn; name a stage that does", always=True)
     try:

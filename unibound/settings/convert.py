@@ -59,10 +59,10 @@ def _parse_bool(text: str) -> bool:
 
 
 def _structure_literal(value: Any, kind: Any) -> Any:
-    choices = {str(choice): choice for choice in get_args(kind)}
-    if isinstance(value, Flag) and value in choices:
-        return choices[value]
-    if value not in choices.values():
+    choices = {str(choice).lower(): choice for choice in get_args(kind)}  # true and false, as TOML spells them
+    if isinstance(value, Flag) and value.lower() in choices:
+        return choices[value.lower()]
+    if not any(value is choice or (isinstance(value, str) and value == choice) for choice in choices.values()):
         raise ValueError(f"unknown choice {str(value)!r}; {did_you_mean(str(value), choices)}")
     return value
 
