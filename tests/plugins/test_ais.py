@@ -190,7 +190,7 @@ print(AIS(num_chains=4, num_temperatures=5, num_processes=2).fit({}((4,), num_hi
 )
 def test_processes_do_not_run_a_plain_script_again(more: str, name: str, words: str | None, tmp_path: Path):
     (tmp_path / "script.py").write_text(SCRIPT.format(more, name))
-    done = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True)
     if words is None:
         assert (done.returncode, done.stdout) == (0, "begun\n4\n"), done.stderr
     else:

@@ -124,7 +124,7 @@ def certify(
 
     Args:
         run: folder of a trained run; or name --rbm and --data instead.
-        rbm: an .npz, .safetensors, .mat or .pt file with W [visible, hidden], vbias and hbias, and nothing else.
+        rbm: an .npz, .safetensors, .mat, .h5 or .pt file with W [visible, hidden], vbias and hbias, and nothing else.
         unit: what its visible units are: bits, spins, gaussian (with sigma) or potts (W [visible, categories, hidden]).
         data: an .npz file with bits, test [N, pixels...] and optionally train.
         num_chains: annealing chains in each direction; from the other bases half as many.
