@@ -15,7 +15,7 @@ from running import SCRIPT, Cli, Words, refused
 from unibound.runs import checkpoint, launch
 
 pytestmark = pytest.mark.skipif(find_spec("lightning_fabric") is None, reason="pip install unibound[fabric]")
-TWO = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two ranks need two cores")
+TWO = pytest.mark.skipif(launch.there("cpu") < 2, reason="two ranks need two cores")
 
 
 def begun(*words: object) -> "subprocess.Popen[str]":
@@ -32,7 +32,7 @@ def weights(folder: str) -> dict[str, torch.Tensor]:
 def test_a_killed_rank_ends_the_run_with_one_line_and_it_goes_on_to_the_same_bits(tiny: Words) -> None:
     words = {"epochs": 60, "validate_every": 100, "devices": 2}
     whole = begun(*tiny("whole", **words))
-    out, err = whole.communicate(timeout=600)
+    out, err = whole.communicate()
     assert whole.returncode == 0, err
 
     run = begun(*tiny("cut", **words))
@@ -41,7 +41,7 @@ def test_a_killed_rank_ends_the_run_with_one_line_and_it_goes_on_to_the_same_bit
     children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
     (other,) = [pid for pid in children if b"--devices" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     os.kill(int(other), signal.SIGKILL)
-    out, err = run.communicate(timeout=600)
+    out, err = run.communicate()
     assert run.returncode == 1, err
     assert not out
     (line,) = [line for line in err.splitlines() if line.startswith("unibound:")]
@@ -50,7 +50,7 @@ def test_a_killed_rank_ends_the_run_with_one_line_and_it_goes_on_to_the_same_bit
     assert int(checkpoint.newest(Path("cut/checkpoints")).name) < 60
 
     resumed = begun("run", "--resume", "cut", "--devices", 2)
-    _, err = resumed.communicate(timeout=600)
+    _, err = resumed.communicate()
     assert resumed.returncode == 0, err
     for name, value in weights("whole").items():
         assert torch.equal(value, weights("cut")[name]), name
@@ -68,7 +68,7 @@ def test_a_checkpoint_of_two_ranks_goes_on_with_one(tiny: Words, cli: Cli) -> No
     while not checkpoint.finished(Path("r/checkpoints")) and run.poll() is None:
         time.sleep(0.01)
     run.send_signal(signal.SIGINT)
-    run.communicate(timeout=600)
+    run.communicate()
     result = cli("run", "--resume", "r")
     assert result.code == 0, result.err
     assert "ranks 2" in result.err  # and it will not end with the same bits
@@ -90,5 +90,5 @@ def test_devices_that_are_not_there_are_refused(
 
 def test_without_fabric_it_says_what_to_install(cli: Cli, tiny: Words, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "find_spec", lambda name: None)
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(launch, "there", lambda kind: 2)
     refused(cli(*tiny(), "--devices", 2, "--device", "cpu"), "pip install 'unibound[fabric]'")

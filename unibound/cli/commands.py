@@ -38,8 +38,6 @@ def run(
     """
     from unibound.cli import console, mirror
     from unibound.cli.flags import as_layer
-    from unibound.runs.folder import read_settings
-    from unibound.runs.launch import together
     from unibound.settings import sources
 
     flags = as_layer(settings)
@@ -48,19 +46,14 @@ def run(
     if resume is not None:
         if flags.values or config or run_dir or dry_run:
             raise UsageError(f"--resume goes on with the settings of {resume}; leave the other options out")
-        device = read_settings(resume, say=lambda text: None).device
-        with together(devices, num_nodes, device) as place:
-            run = unibound.Run.open(place(resume) or resume, weights=False)
-            console.train(run, resume=True, as_json=json, tensorboard=tensorboard)
+        console.resume(resume, devices, num_nodes, as_json=json, tensorboard=tensorboard)
         return
     found = [sources.read(config)] if config is not None else []
     resolved = sources.resolve([*found, sources.from_environment(), flags])
     if dry_run:
         print(sources.write(resolved), end="")
         return
-    with together(devices, num_nodes, resolved.device) as place:
-        run = unibound.Run.create(place(run_dir), resolved)
-        console.train(run, resume=False, as_json=json, tensorboard=tensorboard)
+    console.begin(run_dir, resolved, devices, num_nodes, as_json=json, tensorboard=tensorboard)
 
 
 def evaluate(

@@ -68,18 +68,22 @@ def together(devices: int, num_nodes: int, device: str) -> Iterator[Place]:
 
 
 def _launch(devices: int, num_nodes: int, kind: str) -> None:
-    there = torch.cuda.device_count() if kind == "cuda" else os.cpu_count() or 1
     if kind not in ("cpu", "cuda"):
         raise UsageError(f"--devices is of cpu or cuda, not {kind}; leave it out")
-    if min(devices, num_nodes) < 1 or devices > there:
-        what = "GPUs" if kind == "cuda" else "cores"
-        raise UsageError(f"--devices {devices} --num-nodes {num_nodes} cannot be had: {there} {what} are here")
+    if min(devices, num_nodes) < 1 or devices > there(kind):
+        what = f"{there(kind)} {'GPUs' if kind == 'cuda' else 'cores'}"
+        raise UsageError(f"--devices {devices} --num-nodes {num_nodes} cannot be had: {what} are here")
     if find_spec("lightning_fabric") is None:
         raise UsageError("--devices needs lightning-fabric: pip install 'unibound[fabric]'")
     from lightning_fabric import Fabric
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     Fabric(accelerator=kind, devices=devices, num_nodes=num_nodes, strategy="ddp").launch()
+
+
+def there(kind: str) -> int:
+    """How many ranks this machine has room for: by its GPUs, or by its cores."""
+    return torch.cuda.device_count() if kind == "cuda" else os.cpu_count() or 1
 
 
 def _first(folder: Path | None) -> Path | None:
