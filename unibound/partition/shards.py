@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unibound import disk
+from unibound import disk, ranks
 from unibound.energies.energy import EnergyPrior
 from unibound.errors import UniboundError, UsageError
 from unibound.partition import annealing, schedules
@@ -84,7 +84,13 @@ def estimate(
 def forward(
     prior: EnergyPrior, num_chains: int, schedule: Schedule, num_processes: int, seed: int, walkers: int = 1
 ) -> Tensor:
-    """Log-weights [M] of forward chains, sharded over processes; their mean is the mean over all shards."""
+    """Log-weights [M] of forward chains, sharded over ranks or processes; their mean is the mean over all shards."""
+    if ranks.size() > 1:
+        own = range(num_chains)[ranks.share(num_chains)]
+        with torch.random.fork_rng():
+            torch.manual_seed(seed * ranks.size() + ranks.rank())
+            found = annealing.forward(prior, len(own), schedule, walkers=walkers)[1].cpu() if own else torch.zeros(0)
+        return torch.cat(ranks.gather(found)).double()
     if num_processes == 1:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
