@@ -41,12 +41,12 @@ def digits() -> tuple[Tensor, float]:
     """Standardized pixels of handwritten digits, those that vary; of no known entropy."""
     x = torch.tensor(pytest.importorskip("sklearn.datasets").load_digits().data).float()
     x = x[:, x.std(0) > 0.5]
-    return (x - x.mean(0)) / x.std(0), -torch.inf
+    return (x - x.mean(0)) / x.std(0), torch.inf
 
 
 MACHINES: dict[str, tuple[Any, dict[str, Any], float]] = {
     # what the data are, a machine for them, and by how much its likelihood may fall short of the truth in nats
-    "reals": (digits, {"name": "gaussian_rbm", "num_hidden": 10}, torch.inf),
+    "reals": (digits, {"name": "gaussian_rbm", "num_hidden": 10}, 0.0),
     "hot spins": (lambda: ising(0.2), {"name": "spin_rbm", "num_hidden": 12}, 0.3),
     "critical spins": (lambda: ising(0.44), {"name": "spin_rbm", "num_hidden": 12}, 0.3),
     # of two phases that no chain leaves by itself
@@ -85,7 +85,7 @@ def test_a_trained_machine_is_certified_rightly(kind: str) -> None:
     assert found.log_z_low - 0.01 < log_z < found.log_z_high + 0.01
     assert found.test_ll_low - 0.01 < exact < found.test_ll_high + 0.01
     noise = (-machine.free_energy(test)).std().item() / len(test) ** 0.5
-    assert -exact < entropy + short + 3 * noise or entropy == -torch.inf
+    assert -exact < entropy + short + 3 * noise
 
 
 @pytest.mark.slow
@@ -99,4 +99,5 @@ def test_without_replicas_a_cold_machine_stays_in_a_phase_and_the_certificate_is
     assert (
         -exact > entropy + 1
     )  # chains of one temperature have left the model no reason to give both phases their share
-    assert found.verdict == "refused" or found.test_ll_low - 0.01 < exact < found.test_ll_high + 0.01
+    assert found.verdict == "certified", found.reasons
+    assert found.test_ll_low - 0.01 < exact < found.test_ll_high + 0.01
