@@ -73,12 +73,18 @@ def epochs(folder: str) -> list[dict[str, Any]]:
     return [{name: value for name, value in json.loads(line).items() if name != "seconds"} for line in lines]
 
 
+def pictures(folder: str) -> dict[Path, bytes]:
+    return {path.relative_to(folder): path.read_bytes() for path in Path(folder).rglob("*.png")}
+
+
 def assert_same_run(one: str, other: str) -> None:
     first, second = weights(one), weights(other)
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert numbers(one) == numbers(other)
     assert epochs(one) == epochs(other)
+    assert pictures(one) == pictures(other)
+    assert not list(Path(other).rglob("*.draft"))
     assert [line["done"] for line in epochs(one)] == list(range(1, len(epochs(one)) + 1))
 
 
@@ -144,6 +150,8 @@ def test_stopped_while_saving(cli: Cli, whole: Path, monkeypatch: pytest.MonkeyP
             next(progress)
     with Path("stopped/metrics.jsonl").open("a") as file:
         file.write('{"done": 3, "sta')  # a line that was never finished
+    for folder in ("stopped", "stopped/checkpoints", "stopped/film"):
+        Path(folder, ".half.0123456789abcdef.draft").write_text("what was never renamed")
     assert cli("run", "--resume", "stopped").code == 0
     assert_same_run("whole", "stopped")
 

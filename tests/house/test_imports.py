@@ -14,6 +14,7 @@ CORE, PLUGINS = ROOT / "unibound", ROOT / "plugins" / "unibound_plugins"
 
 ORDER = """
 claim disk errors kernels moved tails
+ranks
 record support weights
 data draws likelihood
 distributions networks
@@ -33,7 +34,8 @@ cli
 """
 """A module or package imports only from lines above its own; `unibound` itself comes after `runs`."""
 
-FLAT = {path.stem for path in CORE.glob("*.py")} - {"__init__", "guests", "hookspecs", "moved", "record", "registry"}
+DOOR = {"__init__", "guests", "hookspecs", "moved", "ranks", "record", "registry"}
+FLAT = {path.stem for path in CORE.glob("*.py")} - DOOR
 """The vocabulary of a plugin; the others are the door, and what is behind it."""
 
 PUBLIC = FLAT | {"data", "distributions", "energies", "kernels", "partition", "sequences"}

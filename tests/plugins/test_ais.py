@@ -1,6 +1,8 @@
 """AIS: its expectation by enumeration of every path, its schedules, and what it refuses."""
 
 import math
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -169,6 +171,30 @@ def test_chains_are_shared_among_processes():
     assert log_z is not None
     assert log_z.num_chains == 301
     assert abs(log_z.value - enumeration.log_sum(rbm)) < FALSE_ALARM * log_z.stderr
+
+
+SCRIPT = """
+from unibound_plugins.partition.ais import AIS
+from unibound_plugins.priors.rbm import RBM
+{}
+print("begun")
+print(AIS(num_chains=4, num_temperatures=5, num_processes=2).fit({}((4,), num_hidden=2)).log_z.num_chains)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("more", "name", "words"),
+    [("", "RBM", None), ("class Own(RBM): pass", "Own", "begin under `if __name__ == '__main__':`")],
+    ids=["a prior of ours", "a prior of the script's"],
+)
+def test_processes_do_not_run_a_plain_script_again(more: str, name: str, words: str | None, tmp_path: Path):
+    (tmp_path / "script.py").write_text(SCRIPT.format(more, name))
+    done = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True)
+    if words is None:
+        assert (done.returncode, done.stdout) == (0, "begun\n4\n"), done.stderr
+    else:
+        assert words in done.stderr
 
 
 def test_collapsed_weights_are_not_trusted():

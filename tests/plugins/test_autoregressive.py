@@ -161,7 +161,8 @@ def test_large_batches_are_scored_in_parts(monkeypatch: pytest.MonkeyPatch) -> N
     [
         (["--prior", "nade", "--prior.order", "0,1,1,3"], "order must name each bit from 0 to 3 once"),
         (["--prior", "made", "--prior.order", "0,1,2"], "order must name each bit from 0 to 3 once"),
-        (["--prior", "nade", "--prior.num-orders", "0"], "num_orders must be at least 1"),
+        (["--prior", "nade", "--prior.num-orders", "0"], "num_orders must be from 1 to 1000, not 0"),
+        (["--prior", "made", "--prior.num-orders", "2147483648"], "num_orders must be from 1 to 1000"),
         (["--prior", "nade", "--prior.dropout", "1"], "dropout in [0, 1)"),
         (["--prior", "made", "--prior.hidden", "0"], "needs hidden units"),
     ],

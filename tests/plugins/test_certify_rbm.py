@@ -224,6 +224,41 @@ def test_nothing_is_unpickled(tmp_path: Path) -> None:
         read_rbm(tmp_path / "rbm.pt")
 
 
+def archive(path: Path, kind: str, updates: dict[int, dict[str, np.ndarray]]) -> Path:
+    """A file as the package `rbms` writes it."""
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(path, "w") as file:
+        file["model_type"], file["parallel_chains"] = kind, np.zeros((3, 6))
+        for count, arrays in updates.items():
+            group = file.create_group(f"update_{count}")
+            group["time"], params = 1.5, group.create_group("params")
+            for name, array in arrays.items():
+                params[name] = group[name] = array
+    return path
+
+
+def test_an_archive_of_many_updates_is_that_of_the_last(files: tuple[Path, Path, RBM], tmp_path: Path) -> None:
+    arrays = {"weight_matrix": files[2].weight, "vbias": files[2].visible_bias, "hbias": files[2].hidden_bias}
+    arrays = {name: array.detach().numpy() for name, array in arrays.items()}
+    early = {name: np.zeros_like(array) for name, array in arrays.items()}
+    path, heard = archive(tmp_path / "rbm.h5", "BBRBM", {100: arrays, 20: early, 3: early}), list[str]()
+    found, _ = read_rbm(path, say=heard.append)
+    assert enumeration.log_sum(found) == pytest.approx(enumeration.log_sum(files[2]), abs=1e-5)
+    assert "BBRBM after 100 updates" in heard[0]
+    for kind, unit, words in (
+        ("IIRBM", "bits", "say --unit spins"),
+        ("BGRBM", "bits", "hidden units"),
+        ("BBRBM", "spins", "say --unit bits"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            read_rbm(archive(tmp_path / "other.h5", kind, {1: arrays}), unit)
+    with pytest.raises(UsageError, match="holds eta besides"):
+        read_rbm(archive(tmp_path / "more.h5", "BBRBM", {1: arrays | {"eta": np.ones(3)}}))
+    path.write_bytes(b"no archive")
+    with pytest.raises(UsageError, match=r"is damaged, or no \.h5"):
+        read_rbm(path)
+
+
 def of_units(unit: str) -> tuple[EnergyPrior, dict[str, np.ndarray]]:
     """A machine, and the arrays that say what it is."""
     kinds = registries()["prior"]

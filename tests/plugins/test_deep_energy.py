@@ -40,17 +40,17 @@ def grid(count: int) -> Tensor:
 
 def trained(x: Tensor, steps: int):
     prior = DeepEnergy((2,), num_chains=300, steps=3)
-    prior.transition = HMC(step=0.1)
+    prior.transition = HMC(step=0.2)
     joint = Identity().build(prior, Gaussian(), Gaussian(), x.mean(0))
     joint.p.bind(joint.q, x)
-    optimizer, estimator = torch.optim.Adam(joint.parameters(), 3e-3), CD(chain="persistent")
-    for step in range(steps):
+    optimizer, estimator = torch.optim.Adam(joint.parameters(), 1e-2), CD(chain="persistent")
+    slower = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 1e-3, steps)
+    for _ in range(steps):
         joint.advance()
         optimizer.zero_grad()
-        estimator(joint, x[torch.randint(len(x), (100,))]).surrogate.mean().backward()
+        estimator(joint, x[torch.randint(len(x), (200,))]).surrogate.mean().backward()
         optimizer.step()
-        if step == steps // 2:
-            optimizer.param_groups[0]["lr"] = 3e-4
+        slower.step()
     prior.fit_base(x)
     return prior.double().eval()
 
@@ -68,11 +68,11 @@ def test_log_z_is_that_of_quadrature() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("data", "gain"), [(ring, 0.1), (grid, -0.05)])  # of a grid, few steps find the spread alone
-def test_rings_and_grids(data, gain: float) -> None:
+@pytest.mark.parametrize("data", [ring, grid])
+def test_rings_and_grids(data) -> None:
     torch.manual_seed(0)
     x, test = data(2000), data(2000).double()
-    prior = trained(x, 500)
+    prior = trained(x, 1500)
     exact = quadrature(prior)
     log_z = AIS(num_chains=300, num_temperatures=200).fit(prior).log_z
     assert log_z.side == "lower"
@@ -80,7 +80,7 @@ def test_rings_and_grids(data, gain: float) -> None:
     assert abs(log_z.value - exact) < 0.05
     nll = prior.free_energy(test).mean().item() + exact
     normal = torch.distributions.MultivariateNormal(x.double().mean(0), x.double().T.cov())
-    assert nll < -normal.log_prob(test).mean().item() - gain
+    assert nll < -normal.log_prob(test).mean().item() - 0.5
 
 
 def test_the_center_is_that_of_the_first_codes_and_is_saved() -> None:

@@ -18,6 +18,8 @@ def run(
     json: Annotated[bool, Parameter(negative=())] = False,
     tensorboard: Annotated[bool, Parameter(negative=())] = False,
     dry_run: Annotated[bool, Parameter(negative=())] = False,
+    devices: int = 1,
+    num_nodes: int = 1,
     **settings: Any,
 ) -> None:
     """Train a model, evaluate it, and say which side its number errs on.
@@ -30,6 +32,9 @@ def run(
         json: print one JSON document on stdout, and everything else on stderr.
         tensorboard: mirror the metrics into the run's folder, for TensorBoard.
         dry_run: print every setting as TOML that --config takes, and train nothing.
+        devices: processes on each machine that share every batch, one to a GPU, or to a core of a CPU; needs
+            lightning-fabric, also under torchrun and SLURM.
+        num_nodes: machines, on each of which the same command is given.
     """
     from unibound.cli import console, mirror
     from unibound.cli.flags import as_layer
@@ -41,14 +46,14 @@ def run(
     if resume is not None:
         if flags.values or config or run_dir or dry_run:
             raise UsageError(f"--resume goes on with the settings of {resume}; leave the other options out")
-        console.train(unibound.Run.open(resume, weights=False), resume=True, as_json=json, tensorboard=tensorboard)
+        console.resume(resume, devices, num_nodes, as_json=json, tensorboard=tensorboard)
         return
     found = [sources.read(config)] if config is not None else []
     resolved = sources.resolve([*found, sources.from_environment(), flags])
     if dry_run:
         print(sources.write(resolved), end="")
         return
-    console.train(unibound.Run.create(run_dir, resolved), resume=False, as_json=json, tensorboard=tensorboard)
+    console.begin(run_dir, resolved, devices, num_nodes, as_json=json, tensorboard=tensorboard)
 
 
 def evaluate(
@@ -124,7 +129,7 @@ def certify(
 
     Args:
         run: folder of a trained run; or name --rbm and --data instead.
-        rbm: an .npz, .safetensors, .mat or .pt file with W [visible, hidden], vbias and hbias, and nothing else.
+        rbm: an .npz, .safetensors, .mat, .h5 or .pt file with W [visible, hidden], vbias and hbias, and nothing else.
         unit: what its visible units are: bits, spins, gaussian (with sigma) or potts (W [visible, categories, hidden]).
         data: an .npz file with bits, test [N, pixels...] and optionally train.
         num_chains: annealing chains in each direction; from the other bases half as many.

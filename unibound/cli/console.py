@@ -5,6 +5,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
@@ -13,12 +14,30 @@ from rich.progress import Progress as ProgressBar
 from rich.table import Table
 
 from unibound.cli import mirror
+from unibound.runs.folder import read_settings
+from unibound.runs.launch import together
 from unibound.runs.progress import Progress
 from unibound.runs.result import Result
 from unibound.runs.run import Run
 from unibound.runs.train import untrained
+from unibound.settings.records import Settings
 
 stderr = Console(stderr=True)
+
+
+def begin(
+    run_dir: Path | None, settings: Settings, devices: int, num_nodes: int, *, as_json: bool, tensorboard: bool
+) -> None:
+    """Begin a run, in as many processes as are asked for, and train it."""
+    with together(devices, num_nodes, settings.device) as place:
+        train(Run.create(place(run_dir), settings), resume=False, as_json=as_json, tensorboard=tensorboard)
+
+
+def resume(path: Path, devices: int, num_nodes: int, *, as_json: bool, tensorboard: bool) -> None:
+    """Go on with a run, in as many processes as are asked for; those that it had are not asked."""
+    device = read_settings(path, say=lambda text: None).device
+    with together(devices, num_nodes, device) as place:
+        train(Run.open(place(path) or path, weights=False), resume=True, as_json=as_json, tensorboard=tensorboard)
 
 
 def train(run: Run, *, resume: bool, as_json: bool, tensorboard: bool = False) -> None:

@@ -10,7 +10,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from unibound import support
+from unibound import ranks, support
 from unibound.data.rows import Data, Rows
 from unibound.data.splits import PARTS, Splits
 from unibound.errors import UsageError
@@ -176,13 +176,13 @@ def batches(x: Data, batch_size: int, dynamic: bool = False) -> Iterator[Tensor]
         dynamic: sample bits from the values of each batch.
 
     Returns:
-        Batches [B, *X], on the device of x.
+        Batches [B, *X], on the device of x; of several ranks, the share of each, in an order that is the first's.
 
     Raises:
         UsageError: a batch size below one.
     """
     if batch_size < 1:
         raise UsageError(f"the batch size is {batch_size}; it must be at least 1")
-    order = torch.randperm(len(x)).to(x.device)  # [N]
-    rows = (x[chosen] for chosen in order.split(batch_size))
+    order = ranks.of_first(torch.randperm(len(x))).to(x.device)  # [N]
+    rows = (x[ranks.rows(chosen)] for chosen in order.split(batch_size))
     return map(sample_bits, rows) if dynamic else rows

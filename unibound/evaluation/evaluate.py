@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unibound import support
+from unibound import ranks, support
 from unibound.claim import Side
 from unibound.data.rows import Data, spread
 from unibound.distributions import PointMass
@@ -115,7 +115,7 @@ def evaluate_all(
     """Estimate the negative log-likelihood of x by the K-particle bound, once per way to normalize p.
 
     Where a draw of q stands for one term of a bound, it is the mean of K of them, and the error bar covers terms and
-    data. All share their particles, which are drawn and weighed in chunks that fit into `max_memory`.
+    data. Ranks share the data; all ways share their particles, drawn and weighed in chunks that fit into `max_memory`.
 
     Args:
         joint: q and p; each module is left in the mode it was in.
@@ -143,23 +143,25 @@ def evaluate_all(
         at_once = _particles_at_once(joint, x, max_memory)
         chunk = min(num_particles, at_once, 50_000)
         start, own = time.perf_counter(), [0.0] * len(normalized)
-        results: list[list[Tensor]] = [[] for _ in normalized]
+        results: list[list[Tensor]] = [[torch.zeros(4, 0, dtype=torch.float64, device=x.device)] for _ in normalized]
         tally_of = Mean if joint.draws_terms(x[:1]) else Tally
-        for group in x.split(GROUP):
-            tallies = [tally_of(prior, num_particles) for prior in normalized]
-            annealed = any(tally.num_draws is not None for tally in tallies)
-            for batch in group.split(max(1, min(at_once, 50_000) // chunk)):
-                _add_particles(joint, batch, tallies, num_particles, chunk)
-                if not annealed:
-                    on_progress(len(batch))
-            for index, tally in enumerate(tallies):
-                before = time.perf_counter()
-                results[index].append(tally.close())  # [4, B]
-                own[index] += time.perf_counter() - before
-            if annealed:
-                on_progress(len(group))
+        mine = x if ranks.size() == 1 else x[ranks.share(len(x))]
+        with ranks.apart():
+            for group in mine.split(GROUP) if len(mine) else ():
+                tallies = [tally_of(prior, num_particles) for prior in normalized]
+                annealed = any(tally.num_draws is not None for tally in tallies)
+                for batch in group.split(max(1, min(at_once, 50_000) // chunk)):
+                    _add_particles(joint, batch, tallies, num_particles, chunk)
+                    if not annealed:
+                        on_progress(len(batch))
+                for index, tally in enumerate(tallies):
+                    before = time.perf_counter()
+                    results[index].append(tally.close())  # [4, B]
+                    own[index] += time.perf_counter() - before
+                if annealed:
+                    on_progress(len(group))
         about = _about(joint, x, levels)
-        columns = [torch.cat(parts, 1) for parts in results]
+        columns = [torch.cat([part.to(x.device) for part in ranks.gather(torch.cat(found, 1))], 1) for found in results]
         if not about["exact"]:
             about["reach"] = _reach(joint, x, normalized, columns, num_particles, at_once, posterior)
         shared = time.perf_counter() - start - sum(own)

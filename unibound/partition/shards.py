@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unibound import disk
+from unibound import disk, ranks
 from unibound.energies.energy import EnergyPrior
 from unibound.errors import UniboundError, UsageError
 from unibound.partition import annealing, schedules
@@ -84,7 +84,13 @@ def estimate(
 def forward(
     prior: EnergyPrior, num_chains: int, schedule: Schedule, num_processes: int, seed: int, walkers: int = 1
 ) -> Tensor:
-    """Log-weights [M] of forward chains, sharded over processes; their mean is the mean over all shards."""
+    """Log-weights [M] of forward chains, sharded over ranks or processes; their mean is the mean over all shards."""
+    if ranks.size() > 1:
+        own = range(num_chains)[ranks.share(num_chains)]
+        with torch.random.fork_rng():
+            torch.manual_seed(seed * ranks.size() + ranks.rank())
+            found = annealing.forward(prior, len(own), schedule, walkers=walkers)[1].cpu() if own else torch.zeros(0)
+        return torch.cat(ranks.gather(found)).double()
     if num_processes == 1:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -104,7 +110,7 @@ def _share_out(tasks: list[tuple[Any, ...]]) -> list[list[float]]:
     """What `_work` makes of each task, each in a process of its own, none of which outlives this one."""
     context, started, found = get_context("spawn"), {}, {}
     try:
-        with _deaf():
+        with _deaf(), _without_script(any(b"__main__" in frozen for frozen, *_ in tasks)):
             for rank, task in enumerate(tasks):
                 receiver, sender = context.Pipe(duplex=False)
                 process = context.Process(target=_work, args=(sender, *task), daemon=True)
@@ -121,7 +127,8 @@ def _share_out(tasks: list[tuple[Any, ...]]) -> list[list[float]]:
                     process.join()
                     raise UniboundError(
                         f"a process that ran chains ended with {process.exitcode}, as for want of memory; take fewer "
-                        "processes or chains"
+                        "processes or chains, or, in a script with a prior of its own, begin under "
+                        "`if __name__ == '__main__':`"
                     ) from error
                 if isinstance(found[rank], Exception):
                     raise found[rank]
@@ -144,6 +151,22 @@ def _deaf() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _without_script(needed: bool) -> Iterator[None]:
+    """Processes that are begun here do not run the caller's script first, unless a prior that it defines needs it.
+
+    They look for it where these attributes say, and a script without `if __name__ == "__main__":` would begin anew.
+    """
+    main, hidden = sys.modules["__main__"], {}
+    if not needed:
+        hidden = {name: vars(main)[name] for name in ("__file__", "__spec__") if name in vars(main)}
+        vars(main).update(dict.fromkeys(hidden))
+    try:
+        yield
+    finally:
+        vars(main).update(hidden)
 
 
 def _work(

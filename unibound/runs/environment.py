@@ -11,6 +11,7 @@ import attrs
 import torch
 from torch import Tensor
 
+from unibound import ranks
 from unibound.data.files import File
 from unibound.energies.energy import EnergyPrior
 from unibound.errors import DamagedError
@@ -110,6 +111,7 @@ def numerics(joint: JointBound, like: Tensor) -> dict[str, str | None]:
         "kernels": twin,
         "numba": version("numba") if twin == "compiled" else None,
         "processor": processor(),
+        "ranks": str(ranks.size()) if ranks.size() > 1 else None,
     }
 
 

@@ -18,6 +18,7 @@ from unibound.runs import checkpoint
 from unibound.runs.checkpoint import CHECKPOINTS
 from unibound.runs.files import read_sealed, read_sums
 from unibound.runs.metrics import METRICS
+from unibound.runs.pictures import FILM
 from unibound.runs.result import EVALUATION
 from unibound.settings import sources
 from unibound.settings.convert import converter
@@ -85,7 +86,7 @@ def owned(path: Path, lock: FileLock) -> Iterator[None]:
     try:
         if outermost:
             (path / LOCK).write_text(f"process {os.getpid()} on {platform.node()}\n")
-            for folder in (path, path / CHECKPOINTS):
+            for folder in (path, path / CHECKPOINTS, path / FILM):
                 disk.sweep(folder)
         yield
     finally:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 import torch
 
+from unibound import ranks
 from unibound.data.rows import spread
 from unibound.errors import UsageError
 from unibound.runs import checkpoint, pictures
@@ -38,6 +39,8 @@ def epochs(run: "Run", *, resume: bool, say: Say) -> Generator[Progress | None]:
     """
     with run.owned():
         training, settings = run.training(), sources.write(run.settings)
+        ranks.require_same("data", run.data_digest)
+        ranks.part()
         read_sums(run.path)  # refused now, and not when the result is to be written down
         rounding = numerics(run.joint, run.splits.rows("train")[:1])
         if not resume and (left := checkpoint.finished(run.checkpoints)):
@@ -61,7 +64,8 @@ def epochs(run: "Run", *, resume: bool, say: Say) -> Generator[Progress | None]:
             judged = judged.begun() if epoch.epoch == 1 else judged
             if run.settings.looks_after(epoch.stage, epoch.epoch, done):
                 with training.overflow_reported(), training.averages.in_place():
-                    valid = run.evaluate("valid", num_particles=min(100, run.settings.num_particles), posterior="none")
+                    few = min(100, run.settings.num_particles)
+                    valid = ranks.of_first(run.evaluate("valid", num_particles=few, posterior="none"))
                     watched = watch(run.joint, run.splits.rows("valid"), valid, seed=run.settings.seed)
                     pictures.save_look(run.path, run.joint, done, seed=run.settings.seed)
                 valid_nll, log_z, stuck, certain = valid.nll, valid.log_z, watched.stuck, watched.certain

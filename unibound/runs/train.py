@@ -10,6 +10,7 @@ import attrs
 import torch
 from torch import Tensor
 
+from unibound import ranks
 from unibound.data.binarization import batches
 from unibound.data.rows import Data
 from unibound.errors import NonFiniteError, UsageError
@@ -109,6 +110,7 @@ class Training:
         for optimizer in self.optimizers.values():
             optimizer.zero_grad()
         loss.backward()
+        loss = ranks.average(self.joint.parameters(), loss, len(x))
         if not math.isfinite(loss.item()):
             raise NonFiniteError(f"{self._where()}: the surrogate is {loss.item()}, from {culprit(self.joint)}; {CURE}")
         for optimizer in self.optimizers.values():
@@ -128,7 +130,33 @@ class Training:
             "optimizers": {groups: optimizer.state_dict() for groups, optimizer in self.optimizers.items()},
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "others": ranks.gather(self._own())[1:],
         }
+
+    def _own(self) -> dict[str, Any]:
+        """What a rank has for itself: random numbers, and the buffers, as chains are."""
+        if ranks.size() == 1:
+            return {}
+        cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
+        return {
+            "rng": torch.get_rng_state(),
+            "cuda_rng": cuda,
+            "buffers": {name: buffer.cpu() for name, buffer in self.joint.named_buffers()},
+        }
+
+    def _take_own(self, others: list[dict[str, Any]]) -> None:
+        """Go back to what this rank had, or begin as one that was not there before; the first has its own already."""
+        if ranks.rank() == 0:
+            return
+        if ranks.rank() > len(others):
+            ranks.part()
+            return
+        own = others[ranks.rank() - 1]
+        for name, buffer in self.joint.named_buffers():
+            buffer.copy_(own["buffers"][name])
+        torch.set_rng_state(own["rng"])
+        if torch.cuda.is_available() and own["cuda_rng"] is not None:
+            torch.cuda.set_rng_state(own["cuda_rng"])
 
     def load_state_dict(self, state: dict[str, Any], weights: dict[str, Tensor]) -> None:
         """Go back to where `state_dict` was taken, and the joint's own with averages in place."""
@@ -146,6 +174,7 @@ class Training:
         torch.set_rng_state(state["rng"])
         if torch.cuda.is_available() and state["cuda_rng"]:
             torch.cuda.set_rng_state_all(state["cuda_rng"])
+        self._take_own(state.get("others", []))
 
     def _require_finite(self) -> None:
         if why := overflow.trouble(self.joint, self.optimizers, self.never_finite, RUNAWAY * self._first_size):
@@ -255,4 +284,4 @@ def _size(log_w: Tensor | None) -> Tensor | None:
 
 def _mean(batchwise: list[Tensor | None]) -> float | None:
     present = [values for values in batchwise if values is not None]
-    return torch.cat(present).double().mean().item() if present else None
+    return torch.cat(ranks.gather(torch.cat(present).cpu())).double().mean().item() if present else None

@@ -21,6 +21,9 @@ from unibound.weights import log_mean_exp
 AT_ONCE = 1 << 24
 """Elements of what a net keeps of its bits, in memory at once where no gradient is asked for."""
 
+MAX_ORDERS = 1000
+"""Orderings that are averaged; a datum is predicted in each of them."""
+
 
 class Predicted(Drawn):
     """The distribution of bits that are predicted one after another: batch shape [...], event shape [*Z].
@@ -106,8 +109,8 @@ class Autoregressive(Prior, ABC):
                 f"{name}: order must name each bit from 0 to {num_bits - 1} once, not {list(order)}; leave it out for "
                 "the order they lie in"
             )
-        if num_orders < 1:
-            raise UsageError(f"{name}: num_orders must be at least 1, not {num_orders}")
+        if not 1 <= num_orders <= MAX_ORDERS:
+            raise UsageError(f"{name}: num_orders must be from 1 to {MAX_ORDERS}, not {num_orders}")
         self.agnostic = agnostic
         first = torch.tensor(order) if order else torch.arange(num_bits)
         orders = torch.stack([first, *(torch.randperm(num_bits) for _ in range(num_orders - 1))])  # [R, D]

@@ -55,10 +55,10 @@ class DeepEnergy(EnergyPrior):
         steps: int = 10,
         num_replicas: int = 1,
     ) -> None:
-        sizes = {"num_chains": num_chains, "steps": steps, "num_replicas": num_replicas}
-        for name, value in sizes.items():
-            if value < 1:
-                raise UsageError(f"deep_energy: {name} must be at least 1, not {value}")
+        sizes = {"hidden": hidden, "num_chains": (num_chains,), "steps": (steps,), "num_replicas": (num_replicas,)}
+        for name, values in sizes.items():
+            if min(values, default=1) < 1:
+                raise UsageError(f"deep_energy: {name} must be at least 1, not {min(values)}")
         for name, value in {"width": width, "step": step}.items():
             if not value > 0:
                 raise UsageError(f"deep_energy: {name} must be positive, not {value}")

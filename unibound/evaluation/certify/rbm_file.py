@@ -4,7 +4,7 @@ A file may be read in more than one way: a square W goes both ways round, and we
 What it says is taken as it stands; the other readings are handed over too, so that data can speak against it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -91,22 +91,26 @@ def read_rbm(
     Raises:
         UsageError: an array that is missing, unknown, of the wrong shape or kind, not finite, or too large to compute.
     """
+    return machine(read_weights(path, _CURE, unit, say), unit, path)
+
+
+def machine(arrays: Mapping[str, np.ndarray], unit: str, who: Path | str) -> tuple[EnergyPrior, dict[str, EnergyPrior]]:
+    """The same of arrays under the names of `arrays.NAMES`, which errors say are `who`'s."""
     kind: Any = rbm(unit)
     needed = (*WEIGHTS, "sigma") if unit == REALS else WEIGHTS
-    arrays = read_weights(path, _CURE, say)
     for name in needed:
         if name not in arrays:
-            raise UsageError(f"{path}: no array {name!r} among {', '.join(arrays) or 'none'}; {_CURE}")
+            raise UsageError(f"{who}: no array {name!r} among {', '.join(arrays) or 'none'}; {_CURE}")
     if more := ", ".join(sorted(arrays.keys() - set(needed))):
         raise UsageError(
-            f"{path}: holds {more} besides {', '.join(needed[:-1])} and {needed[-1]}, and an RBM over {unit} has no "
+            f"{who}: holds {more} besides {', '.join(needed[:-1])} and {needed[-1]}, and an RBM over {unit} has no "
             "place for it; work offsets and scales into the weights, and leave out what does not matter"
         )
     if unit in (REALS, CATEGORIES):
-        return _of_reals(path, arrays, kind) if unit == REALS else (_of_categories(path, arrays, kind), {})
-    weights = Weights(*_tensors(path, arrays))
+        return _of_reals(who, arrays, kind) if unit == REALS else (_of_categories(who, arrays, kind), {})
+    weights = Weights(*_tensors(who, arrays))
     if unit == SPINS:
-        _require_narrow(path, weights)
+        _require_narrow(who, weights)
         spins = kind.from_weights(*attrs.astuple(weights))
         return spins, {"weights of bits": kind.from_weights(*attrs.astuple(weights.of_spins))}
     others = {"weights of spins": weights.of_bits}
@@ -119,50 +123,52 @@ def read_rbm(
     return weights.prior, {name: other.prior for name, other in others.items()}
 
 
-def _of_reals(path: Path, arrays: dict[str, np.ndarray], kind: Any) -> tuple[EnergyPrior, dict[str, EnergyPrior]]:
+def _of_reals(
+    who: Path | str, arrays: Mapping[str, np.ndarray], kind: Any
+) -> tuple[EnergyPrior, dict[str, EnergyPrior]]:
     """An RBM of real visible units; its W may be divided by their variance or by their standard deviation."""
-    weights = Weights(*_tensors(path, arrays))
-    _require_narrow(path, weights)
+    weights = Weights(*_tensors(who, arrays))
+    _require_narrow(who, weights)
     sigma = torch.from_numpy(np.broadcast_to(arrays["sigma"].astype(np.float64), weights.visible_bias.shape).copy())
     if not bool((sigma > 0).all() and sigma.isfinite().all()):
-        raise UsageError(f"{path}: sigma must be positive numbers; give standard deviations, not their logarithms")
+        raise UsageError(f"{who}: sigma must be positive numbers; give standard deviations, not their logarithms")
     made = {name: kind.from_weights(*attrs.astuple(weights), sigma, convention=name) for name in ("variance", "scale")}
     return made["variance"], {"a W that is divided by sigma, not by its square": made["scale"]}
 
 
-def _of_categories(path: Path, arrays: dict[str, np.ndarray], kind: Any) -> EnergyPrior:
+def _of_categories(who: Path | str, arrays: Mapping[str, np.ndarray], kind: Any) -> EnergyPrior:
     weight, visible, hidden = (torch.from_numpy(arrays[name].astype(np.float64)) for name in WEIGHTS)
     if weight.dim() != 3 or visible.shape != weight.shape[:2] or hidden.shape != weight.shape[2:]:
         shapes = f"W {list(weight.shape)}, vbias {list(visible.shape)} and hbias {list(hidden.shape)}"
-        raise UsageError(f"{path}: {shapes} do not fit; write W as [visible, categories, hidden]")
+        raise UsageError(f"{who}: {shapes} do not fit; write W as [visible, categories, hidden]")
     if not all(bool(x.isfinite().all()) for x in (weight, visible, hidden)):
-        raise UsageError(f"{path}: values that overflowed or are not numbers")
+        raise UsageError(f"{who}: values that overflowed or are not numbers")
     return kind.from_weights(weight, visible, hidden)
 
 
-def _require_narrow(path: Path, weights: Weights) -> None:
+def _require_narrow(who: Path | str, weights: Weights) -> None:
     if torch.finfo(torch.float32).eps * weights.magnitude > ROUNDING:
-        raise UsageError(f"{path}: holds values too large for float32, in which these units are computed; rescale them")
+        raise UsageError(f"{who}: holds values too large for float32, in which these units are computed; rescale them")
 
 
-def _tensors(path: Path, arrays: dict[str, np.ndarray]) -> list[Tensor]:
+def _tensors(who: Path | str, arrays: Mapping[str, np.ndarray]) -> list[Tensor]:
     for name in WEIGHTS:
         if arrays[name].dtype.kind not in "iuf":
-            raise UsageError(f"{path}: {name} holds {arrays[name].dtype}, not real numbers; {_CURE}")
+            raise UsageError(f"{who}: {name} holds {arrays[name].dtype}, not real numbers; {_CURE}")
     weight, biases = arrays["W"], [arrays[name] for name in WEIGHTS[1:]]
     shapes = f"W {list(weight.shape)}, vbias {list(biases[0].shape)} and hbias {list(biases[1].shape)}"
     sizes = tuple(bias.size for bias in biases)
     lists = all(bias.size == max(bias.shape, default=1) for bias in biases)  # rows and columns are lists, too
     if weight.ndim != 2 or 0 in sizes or not lists or weight.shape != sizes:
         cure = "transpose W" if weight.ndim == 2 and weight.shape == sizes[::-1] else _CURE
-        raise UsageError(f"{path}: {shapes} do not fit; {cure}")
+        raise UsageError(f"{who}: {shapes} do not fit; {cure}")
     tensors = [torch.from_numpy(array.astype(np.float64)) for array in (weight, *(bias.reshape(-1) for bias in biases))]
     for name, tensor in zip(WEIGHTS, tensors, strict=True):
         if not tensor.isfinite().all():
-            raise UsageError(f"{path}: {name} holds values that overflowed or are not numbers")
+            raise UsageError(f"{who}: {name} holds values that overflowed or are not numbers")
     if torch.finfo(torch.float64).eps * Weights(*tensors).magnitude > ROUNDING:
         largest = max(WEIGHTS, key=lambda name: float(np.abs(arrays[name]).max()))
-        raise UsageError(f"{path}: {largest} holds values too large to be computed with; was the model diverging?")
+        raise UsageError(f"{who}: {largest} holds values too large to be computed with; was the model diverging?")
     return tensors
 
 
@@ -178,15 +184,22 @@ def read_data(path: Path, unit: str = BITS) -> tuple[Tensor, Tensor | None]:
     for name, x in found.items():
         if not len(x):
             raise UsageError(f"{path}: {name} is empty; {cure}")
-        if unit == BITS and bool((x < 0).any()) and bool(support.spin.check(x).all()):
-            raise UsageError(
-                f"{path}: {name} holds spins, -1 and 1, but the RBM is over bits. Was it trained on spins, convert the "
-                "weights, to 4 W, 2 (vbias - W 1) and 2 (hbias - W' 1) by the old W, and the data, to (1 + x) / 2; "
-                "likelihoods stay as they are. Was it trained on bits, convert the data alone"
-            )
-        if unit == BITS and not (inside := support.boolean.check(x)).all():
-            raise UsageError(
-                f"{path}: {name} holds {x[~inside][0].item():.3g}, but an RBM over bits gives such data no likelihood, "
-                "and others made of them are not they; give the zeros and ones that it is to be judged by"
-            )
+        require_visible(x, unit, f"{path}: {name}")
     return found["test"], found.get("train")
+
+
+def require_visible(x: Tensor, unit: str, who: str) -> None:
+    """Raise UsageError, naming whose they are, for data [N, *X] that cannot be those of bits."""
+    if unit != BITS:
+        return
+    if bool((x < 0).any()) and bool(support.spin.check(x).all()):
+        raise UsageError(
+            f"{who} holds spins, -1 and 1, but the RBM is over bits. Was it trained on spins, convert the "
+            "weights, to 4 W, 2 (vbias - W 1) and 2 (hbias - W' 1) by the old W, and the data, to (1 + x) / 2; "
+            "likelihoods stay as they are. Was it trained on bits, convert the data alone"
+        )
+    if not (inside := support.boolean.check(x)).all():
+        raise UsageError(
+            f"{who} holds {x[~inside][0].item():.3g}, but an RBM over bits gives such data no likelihood, "
+            "and others made of them are not they; give the zeros and ones that it is to be judged by"
+        )
