@@ -59,10 +59,12 @@ def _lend(one: Tensor, values: Tensor) -> Tensor:
 def _path(posterior: Distribution, tau: Tensor, log_q: Tensor) -> Tensor:
     """log q of draws without its score: the total derivative less that at draws held still.
 
-    A second pass through q with its parameters detached would score another distribution wherever q has dropout.
+    A second pass through q with its parameters detached would score another distribution wherever q has dropout. What
+    scores while it draws knows the pieces of tau, and not tau, where the way back may be weighed: it is asked again.
     """
     score = posterior.log_prob(tau.detach())
-    return log_q - (score - score.detach())
+    total = posterior.log_prob(tau) if isinstance(posterior, Drawn) else log_q
+    return log_q.detach() + (total - total.detach()) - (score - score.detach())
 
 
 def _require_one_each(name: str, value: Tensor, tau: Tensor) -> None:

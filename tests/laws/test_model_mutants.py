@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 from torch.types import _size
 
-from unibound import JointBound, Layered, Likelihood, Model, Prior, Upward
+from unibound import Downward, JointBound, Layered, Likelihood, Model, Prior, Upward
 from unibound.distributions import Bits
 from unibound.draws import Chain, draw
 from unibound.support import boolean, real, spin
@@ -15,6 +15,7 @@ from unibound.testing import examine_likelihood, examine_model, examine_prior
 from unibound.testing.priors import Bell, Rates
 
 SBN = pytest.importorskip("unibound_plugins.models.sbn").SBN
+LADDER = pytest.importorskip("unibound_plugins.models.ladder").Ladder
 
 
 class OutOfOrder(Chain):
@@ -55,6 +56,43 @@ class TermForgotten(Layered):
         return super().log_terms(x, tau).sum(0)
 
 
+class GivenItself(Layered):
+    """A deep belief net with the wrong conditional: each layer is scored given the one below where it is drawn given
+    the one above."""
+
+    def log_terms(self, x: Tensor, tau: Tensor) -> Tensor:
+        low, middle, high = tau.split(self.sizes, -1)
+        scored = [
+            made.log_prob(value)
+            for made, value in (
+                (self.generators[0](low), x),
+                (self.generators[1](low), middle),
+                (self.generators[2](middle), high),
+            )
+        ]
+        return torch.stack([*scored, self.prior.log_prob(high)])
+
+
+class TopAtTheBottom(Chain):
+    """A ladder that scores its pieces in the order in which they are drawn, though they lie the other way about."""
+
+    def log_probs(self, value: Tensor) -> Tensor:
+        pieces = list(value.split(self.sizes, -1))
+        later = [make(pieces[:index]).log_prob(pieces[index]) for index, make in enumerate(self.rest, 1)]
+        return torch.stack(torch.broadcast_tensors(self.first.log_prob(pieces[0]), *later))
+
+
+class Ladder(Downward):
+    """Down a ladder, by a chain that is right, or by one of a given class."""
+
+    chain: type[Chain] = Chain
+
+    def forward(self, x: Tensor) -> Distribution:
+        made = super().forward(x)
+        assert isinstance(made, Chain)
+        return self.chain(made.first, made.rest, made.sizes, downward=True)
+
+
 class MadeAs(Upward):
     """Upwards, by a chain of a given class."""
 
@@ -83,8 +121,25 @@ class Tower(Model):
         return JointBound(q, self.generation(prior, list(joint.p.generators), joint.p.sizes))
 
 
-def test_the_right_one_passes() -> None:
-    assert [verdict for verdict in examine_model(Tower) if not verdict.held] == []
+@attrs.frozen
+class Descent(Model):
+    """Three layers of reals of one width, read down a ladder; right by default."""
+
+    chain: type[Chain] = Chain
+
+    def prior_shape(self, x_shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (3,)
+
+    def assemble(self, prior: Prior, likelihood: Likelihood, posterior: Likelihood, x_mean: Tensor) -> JointBound:
+        made = LADDER(sizes=(3, 3, 3), hidden=(4, 4, 4)).assemble(prior, likelihood, posterior, x_mean)
+        q = Ladder(made.q.reading, made.q.sizes)
+        q.chain = self.chain
+        return JointBound(q, made.p)
+
+
+@pytest.mark.parametrize("model", [Tower, Descent])
+def test_the_right_one_passes(model: type[Model]) -> None:
+    assert [verdict for verdict in examine_model(model) if not verdict.held] == []
 
 
 @pytest.mark.parametrize(
@@ -94,6 +149,8 @@ def test_the_right_one_passes() -> None:
         (Tower(ManyPerLayer), "draws_follow_log_prob", "another distribution than log_prob's"),
         (Tower(EachTwice), "draws_follow_log_prob", "depend on each other"),
         (Tower(generation=TermForgotten), "draws_are_scored", "log_terms sum to"),
+        (Tower(generation=GivenItself), "dreams_follow_log_joint", "given another than it is scored with"),
+        (Descent(TopAtTheBottom), "draws_are_scored", "pieces scored out of order"),
     ],
     ids=repr,
 )

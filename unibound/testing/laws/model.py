@@ -5,14 +5,14 @@ from collections.abc import Callable
 
 import attrs
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from unibound.distributions import Bits
 from unibound.draws import draw
 from unibound.errors import UsageError
-from unibound.generation import ROLES
+from unibound.generation import ROLES, Generation
 from unibound.joint import JointBound
 from unibound.likelihood import Likelihood
 from unibound.model import Model
@@ -20,9 +20,11 @@ from unibound.support import boolean, real
 from unibound.testing.laws.draws import NUM_DRAWS, follow_log_prob
 from unibound.testing.listing import parameter_groups, scatter
 from unibound.testing.priors import Bell, Rates
-from unibound.testing.verdict import TOLERANCE, demand, gap
+from unibound.testing.verdict import FALSE_ALARM, TOLERANCE, demand, gap
 
 X_SHAPE = (8, 8)
+NUM_DREAMS = 1000
+STEP = 0.01  # length of a step through the parameters
 
 
 @attrs.frozen
@@ -180,11 +182,50 @@ def draws_follow_log_prob(subject: Subject) -> str:
         return follow_log_prob(log_prob, before, "of each of 5 data")
 
 
+def dreams_follow_log_joint(subject: Subject) -> str:
+    """What p scores is what it draws: where half of its dreams would have its parameters go, the others would not.
+
+    The score of dreams has mean zero: a step along the mean score of half of them does nothing for the other half.
+    """
+    p, posterior = subject.joint.eval().p, subject.joint.q(subject.x)
+    tensors = list(p.parts()["generator"].parameters()) if "generator" in p.parts() else []
+    if not tensors or getattr(posterior, "partial", False):
+        return "does not apply: p has no parameters but its prior's, or a draw is one term of a trajectory"
+    x, tau = p.dream(NUM_DREAMS)
+    half = NUM_DREAMS // 2
+    slopes = torch.autograd.grad(p.log_joint(x[:half], tau[:half]).mean(), tensors, allow_unused=True)
+    steps = [
+        torch.zeros_like(tensor) if slope is None else slope for tensor, slope in zip(tensors, slopes, strict=True)
+    ]
+    ahead, back = (_stepped(p, x[half:], tau[half:], tensors, steps, sign * STEP) for sign in (1, -1))  # [N / 2]
+    change, least = ahead - back, torch.finfo(ahead.dtype).tiny
+    worst = (change.mean().abs() / (change.std() / len(change) ** 0.5).clamp_min(least)).item()
+    demand(
+        worst <= FALSE_ALARM,
+        f"dreams of p are of another distribution than log_joint's, by {worst:.3g} standard errors; is a layer drawn "
+        "given another than it is scored with?",
+    )
+    return f"{worst:.3g} standard errors, of {NUM_DREAMS} dreams"
+
+
+@torch.no_grad()
+def _stepped(
+    p: Generation, x: Tensor, tau: Tensor, tensors: list[nn.Parameter], steps: list[Tensor], length: float
+) -> Tensor:
+    """log p(x, tau) with parameters a step of some length away."""
+    before, along = parameters_to_vector(tensors), parameters_to_vector(steps)
+    vector_to_parameters(before + length * along / along.norm().clamp_min(1e-12), tensors)
+    log_p = p.log_joint(x, tau)
+    vector_to_parameters(before, tensors)
+    return log_p
+
+
 LAWS = (
     shapes_and_dtypes,
     each_datum_on_its_own,
     draws_are_scored,
     draws_follow_log_prob,
+    dreams_follow_log_joint,
     every_weight_is_alive,
     saved_and_loaded,
 )
