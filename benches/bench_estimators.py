@@ -17,6 +17,7 @@ from unibound.runs.train import Training
 from unibound.settings.defaults import likelihood_over
 from unibound.settings.records import Choice, Optimizer, Stage
 from unibound.testing import World, variance
+from unibound.testing.by_hand import VimcoRBM
 from unibound.testing.listing import all_bits, parameter_groups
 from unibound.testing.networks import BitGenerator, BitInference
 from unibound.testing.priors import Table
@@ -37,7 +38,7 @@ class Row:
         num_particles: K of the estimator, in training; its default if None.
     """
 
-    by_hand: Callable[[], hand.Loop | hand.VimcoRBM]
+    by_hand: Callable[[], hand.Loop | VimcoRBM]
     prior: str
     model: str = "mlp"
     num_particles: int | None = 10
@@ -53,7 +54,7 @@ ROWS = {
     "renyi": Row(lambda: hand.Iwae(WIDTHS, 10), "gaussian"),  # one power more than this
     "rws": Row(lambda: hand.Rws(*DEEP), "rbm"),
     "sgvb": Row(lambda: hand.Sgvb(WIDTHS, 1), "gaussian", num_particles=1),
-    "vimco": Row(lambda: hand.VimcoRBM(*DEEP), "rbm"),
+    "vimco": Row(lambda: VimcoRBM(*DEEP), "rbm"),
     "wake_sleep": Row(lambda: hand.WakeSleep(*DEEP), "rbm"),
 }
 

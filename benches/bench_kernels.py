@@ -7,15 +7,15 @@ in the same states.
 from collections.abc import Callable
 from importlib.util import find_spec
 
-import hand_sweeps
 import pytest
 import torch
-from hand_sweeps import Machine
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 
 from unibound import kernels
 from unibound.kernels import reference
+from unibound.testing import by_hand
+from unibound.testing.by_hand import Machine
 from unibound.testing.verdict import FALSE_ALARM
 
 Systems = dict[str, Callable[[], Tensor]]
@@ -41,8 +41,8 @@ def bench_ais(race):
     betas = torch.linspace(0.3, 0.31, 21, dtype=torch.float64)
     arguments = (machine.v, *machine.parameters, torch.zeros(200))
     up: Systems = {
-        "hand": lambda: hand_sweeps.ais(machine, betas.tolist(), shared_exp=False),
-        "hand, one exp": lambda: hand_sweeps.ais(machine, betas.tolist(), shared_exp=True),
+        "hand": lambda: by_hand.ais(machine, betas.tolist(), shared_exp=False),
+        "hand, one exp": lambda: by_hand.ais(machine, betas.tolist(), shared_exp=True),
     }
     down: Systems = {}
     for name, path in PATHS.items():
@@ -58,7 +58,7 @@ def bench_ais(race):
 def bench_gibbs(race, visible, hidden, steps):
     """The negative phase of PCD: 100 chains."""
     machine = Machine.random(visible, hidden, 100)
-    systems: Systems = {"hand": lambda: hand_sweeps.gibbs(machine, steps).sum(1)}
+    systems: Systems = {"hand": lambda: by_hand.gibbs(machine, steps).sum(1)}
     for name, path in PATHS.items():
         systems[name] = lambda path=path: path.rbm_gibbs(machine.v, *machine.parameters, steps).sum(1)
     assert_equal_on_average(systems)

@@ -6,11 +6,11 @@ The first row is the peer, so a ratio of 0.5 is twice as fast.
 import pytest
 import torch
 from bench_kernels import PATHS
-from hand_sweeps import Machine
 
 from unibound import registries
 from unibound.runs.train import Training
 from unibound.settings.records import Optimizer, Stage
+from unibound.testing.by_hand import Machine
 
 BATCH = CHAINS = 100
 

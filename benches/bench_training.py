@@ -5,11 +5,11 @@ Sizes of Hu and Salakhutdinov (2018): 784-200-200-100-100-200 with ELU, an RBM o
 
 import pytest
 import torch
-from hand import VimcoRBM
 
 from unibound import registries
 from unibound.runs.train import Training
 from unibound.settings.records import Optimizer, Stage
+from unibound.testing.by_hand import VimcoRBM
 
 WIDTHS, NUM_HIDDEN, NUM_CHAINS, BATCH = [784, 200, 200, 100, 100, 200], 400, 100, 100
 

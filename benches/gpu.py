@@ -20,10 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import hand
 import torch
 from bench_training import WIDTHS, make_training
-from hand_sweeps import Machine
 from results import FOLDER, machine
 from torch import Tensor
 from torch.nn.functional import softplus
@@ -32,6 +30,7 @@ from unibound import Run
 from unibound.kernels import fused, reference
 from unibound.runs.train import Training
 from unibound.settings import sources
+from unibound.testing.by_hand import Machine, VimcoRBM
 from unibound.testing.listing import all_bits
 from unibound.testing.verdict import FALSE_ALARM, chi_square
 
@@ -206,7 +205,7 @@ def training(device: str, sizes: Sizes) -> dict[str, Any]:
     x = (torch.rand(sizes.batch, 784) < 0.13).float()
     there = x.to(device)
     for k in sizes.particles:
-        loop = moved(hand.VimcoRBM(WIDTHS, 400, k, 5, 100), device)
+        loop = moved(VimcoRBM(WIDTHS, 400, k, 5, 100), device)
         made, estimator = make_training(x, k, 5)
         ours = moved_training(made, there)
         systems: dict[str, Callable[[], object]] = {"hand": lambda loop=loop: loop.step(there)}
@@ -218,7 +217,7 @@ def training(device: str, sizes: Sizes) -> dict[str, Any]:
     return rows
 
 
-def moved(loop: hand.VimcoRBM, device: str) -> hand.VimcoRBM:
+def moved(loop: VimcoRBM, device: str) -> VimcoRBM:
     """A loop by hand whose tensors are there, with the optimizer of the parameters there."""
     loop.q, loop.g, loop.chains = loop.q.to(device), loop.g.to(device), loop.chains.to(device)
     for name in ("w", "b", "c"):

@@ -11,7 +11,7 @@ from unibound.joint import JointBound
 from unibound.record import Record
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False, on_setattr=attrs.setters.NO_OP)  # not frozen: Dynamo cannot trace how a frozen one is made
 class Estimate:
     """What an estimator says of a batch.
 

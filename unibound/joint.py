@@ -23,7 +23,7 @@ Backward = Literal["all", "resampled"]
 """Which particles are sent back through p: all, or of each datum one that is drawn by its weight, for all."""
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)  # not frozen: Dynamo cannot trace how a frozen one is made
 class Particles:
     """K latents per datum, drawn from q(tau | x).
 

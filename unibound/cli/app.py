@@ -18,7 +18,7 @@ import cyclopts
 from cyclopts import App
 
 import unibound
-from unibound.cli import commands, plugins
+from unibound.cli import bench, commands, plugins
 from unibound.errors import RunWarning, UniboundError, UsageError
 
 COMPLETION = "--install-completion"
@@ -30,6 +30,7 @@ NO_ROOM = re.compile(
 )
 """How torch, numpy and Python say that they have no room."""
 COMMANDS: dict[str, Callable[..., None]] = {
+    "bench": bench.bench,
     "certify": commands.certify,
     "check": plugins.check,
     "compare": commands.compare,
