@@ -28,7 +28,7 @@ def run(
         config: a TOML file of settings, or a recipe by name; flags override variables, as UNIBOUND_EPOCHS or
             UNIBOUND_ESTIMATOR__NUM_PARTICLES, and variables the file.
         run_dir: folder of the run; by default a new one under runs/.
-        resume: folder of a run to go on with; it keeps its settings.
+        resume: folder of a run to go on with; it keeps its settings, but for more --epochs of its last stage.
         json: print one JSON document on stdout, and everything else on stderr.
         tensorboard: mirror the metrics into the run's folder, for TensorBoard.
         dry_run: print every setting as TOML that --config takes, and train nothing.
@@ -44,9 +44,9 @@ def run(
     if tensorboard:
         mirror.require()
     if resume is not None:
-        if flags.values or config or run_dir or dry_run:
+        if flags.values.keys() - {"epochs"} or config or run_dir or dry_run:
             raise UsageError(f"--resume goes on with the settings of {resume}; leave the other options out")
-        console.resume(resume, devices, num_nodes, as_json=json, tensorboard=tensorboard)
+        console.resume(resume, flags, devices, num_nodes, as_json=json, tensorboard=tensorboard)
         return
     found = [sources.read(config)] if config is not None else []
     resolved = sources.resolve([*found, sources.from_environment(), flags])

@@ -14,13 +14,15 @@ from rich.progress import Progress as ProgressBar
 from rich.table import Table
 
 from unibound.cli import mirror
-from unibound.runs.folder import read_settings
+from unibound.runs.folder import lengthen, read_settings
 from unibound.runs.launch import together
 from unibound.runs.progress import Progress
 from unibound.runs.result import Result
 from unibound.runs.run import Run
 from unibound.runs.train import untrained
+from unibound.settings import sources
 from unibound.settings.records import Settings
+from unibound.settings.sources import Layer
 
 stderr = Console(stderr=True)
 
@@ -33,8 +35,14 @@ def begin(
         train(Run.create(place(run_dir), settings), resume=False, as_json=as_json, tensorboard=tensorboard)
 
 
-def resume(path: Path, devices: int, num_nodes: int, *, as_json: bool, tensorboard: bool) -> None:
-    """Go on with a run, in as many processes as are asked for; those that it had are not asked."""
+def resume(path: Path, flags: Layer, devices: int, num_nodes: int, *, as_json: bool, tensorboard: bool) -> None:
+    """Go on with a run, in as many processes as are asked for; those that it had are not asked.
+
+    Of flags there may be the epochs of its last stage, if these are to be more.
+    """
+    if flags.values:
+        (stage,) = sources.resolve([flags]).stages
+        lengthen(path, stage.epochs)
     device = read_settings(path, say=lambda text: None).device
     with together(devices, num_nodes, device) as place:
         train(Run.open(place(path) or path, weights=False), resume=True, as_json=as_json, tensorboard=tensorboard)

@@ -10,13 +10,14 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import attrs
 from filelock import FileLock, Timeout
 
 from unibound import disk
 from unibound.errors import RunWarning, UsageError
 from unibound.runs import checkpoint
 from unibound.runs.checkpoint import CHECKPOINTS
-from unibound.runs.files import read_sealed, read_sums
+from unibound.runs.files import read_sealed, read_sums, write_sealed
 from unibound.runs.metrics import METRICS
 from unibound.runs.pictures import FILM
 from unibound.runs.result import EVALUATION
@@ -118,7 +119,7 @@ def read_settings(path: Path, say: Say = warn) -> Settings:
     if settings is None:
         say(f"{file} is missing or damaged; the settings are those that {newest} holds")
         return own
-    if changed := differences(own, settings):
+    if not is_longer(own, settings) and (changed := differences(own, settings)):
         text = ", ".join(f"{name} was {was} and is {now}" for name, (was, now) in changed.items())
         if not all(name.startswith(ELSEWHERE) for name in changed):
             raise UsageError(
@@ -137,6 +138,42 @@ def differences(one: Settings, other: Settings) -> dict[str, tuple[Any, Any]]:
         for name in [*first, *(name for name in second if name not in first)]
         if first.get(name) != second.get(name)
     }
+
+
+def is_longer(was: Settings, now: Settings) -> bool:
+    """Whether a run differs from what it was by more epochs in its last stage alone."""
+    *before, last = now.stages
+    same = attrs.evolve(now, stages=(*before, attrs.evolve(last, epochs=was.stages[-1].epochs)))
+    return last.epochs > was.stages[-1].epochs and not differences(was, same)
+
+
+def lengthen(path: Path, epochs: int) -> None:
+    """Give the last stage of a run more epochs, so that resuming goes on with it; what came out of fewer is dropped.
+
+    Its learning rate follows the longer schedule from there on, so that it does not end as a run that was as long from
+    the beginning would have.
+
+    Args:
+        path: folder of the run.
+        epochs: of the last stage in all; as many as it has change nothing.
+
+    Raises:
+        UsageError: fewer than it has, or a stage that ended by its patience.
+    """
+    lock = lock_of(path)
+    with owned(path, lock):
+        settings = read_settings(path)
+        *before, last = settings.stages
+        if epochs < last.epochs:
+            raise UsageError(f"--epochs {epochs}: the last stage of {path} has {last.epochs} already; name more")
+        if epochs == last.epochs:
+            return
+        newest = checkpoint.finished(path / CHECKPOINTS)[-1:]
+        if (path / EVALUATION).exists() and newest and int(newest[0].name) < settings.total_epochs:
+            raise UsageError(f"--epochs {epochs}: the last stage of {path} ended by its patience, and would not go on")
+        (path / EVALUATION).unlink(missing_ok=True)
+        longer = attrs.evolve(settings, stages=(*before, attrs.evolve(last, epochs=epochs)))
+        write_sealed(path / RESOLVED, sources.write(longer))
 
 
 def _seen(path: Path) -> tuple[Path, checkpoint.About] | None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from unibound.errors import DamagedError, UsageError
 from unibound.runs import checkpoint, metrics
 from unibound.runs.checkpoint import CHECKPOINTS, About
-from unibound.runs.folder import ELSEWHERE, Say, differences
+from unibound.runs.folder import ELSEWHERE, Say, differences, is_longer
 from unibound.settings import sources
 from unibound.settings.records import Settings
 
@@ -39,6 +39,9 @@ def standing(
                 f"it, `unibound run --config {path / 'resolved.toml'}` trains it anew"
             )
         require_same(found, about, settings, data_sha256)
+        if about.settings != sources.write(settings) and is_longer(_settings(found, about), settings):
+            count = settings.stages[-1].epochs
+            say(f"{path} goes on to {count} epochs of its last stage; its learning rate follows the longer schedule")
         if complaints:
             say(f"{complaints[0].partition('; ')[0]}; going on from {found.name}")
         if about.lines and not (path / metrics.METRICS).exists():
@@ -57,8 +60,8 @@ def standing(
 def require_same(found: Path, about: About, settings: Settings, data_sha256: str) -> None:
     """Raise UsageError for a checkpoint of other settings or other data than those of the run."""
     if about.settings != sources.write(settings):
-        known = sources.resolve([sources.parse(about.settings, found / checkpoint.ABOUT)])
-        for name, (was, now) in differences(known, settings).items():
+        known = _settings(found, about)
+        for name, (was, now) in {} if is_longer(known, settings) else differences(known, settings).items():
             if not name.startswith(ELSEWHERE):
                 raise UsageError(
                     f"{found} is not a checkpoint of this run: its {name} is {was}, not {now}; {checkpoint.CURE}"
@@ -66,3 +69,7 @@ def require_same(found: Path, about: About, settings: Settings, data_sha256: str
     if about.data_sha256 != data_sha256:
         path = found.parents[1]
         raise UsageError(f"the data are not those that {path} was trained on; bring them back, or start anew")
+
+
+def _settings(found: Path, about: About) -> Settings:
+    return sources.resolve([sources.parse(about.settings, found / checkpoint.ABOUT)])
