@@ -89,7 +89,8 @@ def test_refuses_prior_without_parameters_to_train(cli: Cli, tiny: Words) -> Non
         ("show", ["--name requires an argument"]),
         ("show vimc", ["unknown plugin 'vimc'; did you mean 'vimco'?"]),
         ("run --resume nothing", ["nothing is not the folder of a run"]),
-        ("run --resume nothing --epochs 3", ["--resume", "leave the other options out"]),
+        ("run --resume nothing --epochs 3", ["nothing is not the folder of a run"]),
+        ("run --resume nothing --batch-size 3", ["--resume", "leave the other options out"]),
     ],
 )
 def test_refuses_bad_command(cli: Cli, words: str, parts: list[str]) -> None:

@@ -18,7 +18,7 @@ import cyclopts
 from cyclopts import App
 
 import unibound
-from unibound.cli import bench, commands, plugins
+from unibound.cli import bench, commands, export, plugins
 from unibound.errors import RunWarning, UniboundError, UsageError
 
 COMPLETION = "--install-completion"
@@ -37,6 +37,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "data": commands.data,
     "diagnose": commands.diagnose,
     "evaluate": commands.evaluate,
+    "export": export.export,
     "list": plugins.list_plugins,
     "new": plugins.new,
     "report": commands.report,

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import attrs
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -72,7 +71,7 @@ def certify(
 def certificate(certificate: Certificate, *, as_json: bool) -> None:
     """Print a certificate, or a refusal."""
     if as_json:
-        print(json.dumps(finite(as_document(certificate))))
+        print(json.dumps(finite(certificate.document)))
         return
     out = Console()
     table = Table(box=None, pad_edge=False)
@@ -100,11 +99,3 @@ def certificate(certificate: Certificate, *, as_json: bool) -> None:
     for warning in certificate.warnings:
         out.print(f"  warning: {warning}", highlight=False, markup=False)
     out.print(f"  {certificate.seconds:.1f} s", highlight=False)
-
-
-def as_document(found: Certificate) -> dict[str, Any]:
-    """A certificate as plain values; the ends of intervals by names of their own."""
-    document = attrs.asdict(found)
-    del document["log_z_interval"], document["test_ll_interval"]
-    ends = {name: getattr(found, name) for name in ("log_z_low", "log_z_high", "test_ll_low", "test_ll_high")}
-    return document | ends

@@ -11,6 +11,7 @@ import attrs
 from unibound.data.binarization import fit as fit_data
 from unibound.data.splits import DataSet, Splits
 from unibound.errors import UsageError
+from unibound.front import hub
 from unibound.front.arrays import splits_of
 from unibound.front.progress import shown
 from unibound.front.trained import Trained
@@ -106,7 +107,7 @@ def load(
     Most of what a trained model can do needs no data; those that it was trained on are read when they are needed.
 
     Args:
-        path: of the folder.
+        path: of the folder, of a run or an export; or hf:USER/NAME, of an export on the Hugging Face hub.
         x: the data, where they were handed to `fit` in memory, as they were.
         joint: q and p, where they were modules of one's own; their weights become those of the run.
         levels: as for `fit`.
@@ -114,7 +115,9 @@ def load(
     Raises:
         UsageError: no run, one that is damaged, or other data than it was trained on.
     """
-    run = Run.open(path, data=None if x is None else splits_of(x, levels), joint=joint)
+    name = hub.name_of(path)
+    folder = Path(path) if name is None else hub.fetch(name)
+    run = Run.open(folder, data=None if x is None else splits_of(x, levels), joint=joint)
     run.joint.eval()
     return Trained(run)
 

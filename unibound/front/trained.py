@@ -31,8 +31,9 @@ from unibound.joint import JointBound
 from unibound.partition.log_z import NormalizedPrior, PartitionEstimator
 from unibound.report import page
 from unibound.runs import metrics
+from unibound.runs.export import export
 from unibound.runs.prepare import prepared
-from unibound.runs.result import Result
+from unibound.runs.result import Result, finite
 from unibound.runs.run import Run
 
 AT_ONCE = 1000
@@ -187,6 +188,15 @@ class Trained:
         except (OSError, shutil.Error) as error:
             raise UsageError(f"cannot write to {path}: {error}; name another folder") from error
         return path
+
+    def export(self, path: str | Path, certificate: Certificate | None = None) -> Path:
+        """Write the model to a new folder that others can load and judge, without what it takes to train on.
+
+        Args:
+            path: of the folder.
+            certificate: put beside it, and on its page.
+        """
+        return export(self.run.path, Path(path), certificate and finite(certificate.document))
 
     def _repr_html_(self) -> str:
         """The verdict and the pictures, for a notebook."""

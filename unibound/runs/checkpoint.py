@@ -125,8 +125,14 @@ def check(found: Path) -> About | None:
     if not any((folder / name).exists() for folder, name in ((found, ABOUT), (found, SUMS), (found.parents[1], SUMS))):
         return None
     for name in (WEIGHTS, STATE, ABOUT):
-        _require_whole(found / name, sums.get(name, ""))
+        if name != STATE or not is_exported(found):
+            _require_whole(found / name, sums.get(name, ""))
     return read_about(found)
+
+
+def is_exported(found: Path) -> bool:
+    """Whether a checkpoint was left without what it takes to train on; one that lost it still lists its digest."""
+    return STATE not in read_sums(found) and not (found / STATE).exists() and (found / SUMS).exists()
 
 
 def read_about(found: Path) -> About:

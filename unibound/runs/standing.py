@@ -38,6 +38,8 @@ def standing(
                 f"{path} was begun by version 0.1, which drew other random numbers; `unibound evaluate {path}` opens "
                 f"it, `unibound run --config {path / 'resolved.toml'}` trains it anew"
             )
+        if checkpoint.is_exported(found):
+            raise UsageError(f"{path} is an export, without what it takes to train on; resume the run it was made of")
         require_same(found, about, settings, data_sha256)
         if about.settings != sources.write(settings) and is_longer(_settings(found, about), settings):
             count = settings.stages[-1].epochs

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 import attrs
 import torch
@@ -75,6 +75,14 @@ class Certificate:
     def test_ll_high(self) -> float | None:
         """Upper end of the interval for the likelihood."""
         return None if self.test_ll_interval is None else self.test_ll_interval.high
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """It all as plain values; the ends of intervals by names of their own."""
+        found = attrs.asdict(self)
+        del found["log_z_interval"], found["test_ll_interval"]
+        ends = ("log_z_low", "log_z_high", "test_ll_low", "test_ll_high")
+        return found | {name: getattr(self, name) for name in ends}
 
 
 @torch.no_grad()
