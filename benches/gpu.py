@@ -4,8 +4,9 @@
     TRITON_INTERPRET=1 python benches/gpu.py --tiny --device cpu --out FILE      that it runs, anywhere; no figures
 
 Each part is timed against the same mathematics written out by hand, in turn. Sweeps too long for their share of the
-time are cut, and the rest is counted at their pace: `done` says how much was run. The file is written after each part,
-so that whatever ends the script early leaves what was measured; a part that fails stands in it with its error.
+time are cut, and the rest is counted at their pace: `done` says how much was run. Each part is a process of its own,
+since an error on the GPU is the end of a process there, and the file is written after each: whatever ends the script
+early leaves what was measured, and a part that fails stands in it with its error.
 """
 
 import argparse
@@ -13,6 +14,8 @@ import json
 import math
 import re
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -149,7 +152,7 @@ def by_hand(device: str, m: Machine, betas: Tensor) -> Callable[[], object]:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         step()
-    return graph.replay
+    return lambda: (graph.replay(), step)  # which keeps the tensors that the graph reads
 
 
 def annealing(device: str, sizes: Sizes) -> dict[str, Any]:
@@ -254,24 +257,44 @@ def main(words: list[str] | None = None) -> bool:
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--only", help="one part, here and now, into a file that may have others")
     given = parser.parse_args(words)
     if given.device == "cuda" and not torch.cuda.is_available():
         parser.error("there is no GPU here; --tiny --device cpu, with TRITON_INTERPRET=1, shows that the script runs")
     name = torch.cuda.get_device_name() if given.device == "cuda" else "cpu"
     out = given.out or FOLDER / f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}.json"
-    about = {"device": name, "tiny": given.tiny, **machine()}
-    found: dict[str, Any] = {"machine": about, "parts": {}}
+    if given.only:
+        (part,) = [part for part in PARTS if part.__name__ == given.only]
+        return note(out, given.only, measure(part, given))
+    out.write_text(json.dumps({"machine": {"device": name, "tiny": given.tiny, **machine()}, "parts": {}}))
+    fine = []
     for part in PARTS:
-        torch.manual_seed(0)
-        start = time.perf_counter()
-        try:
-            row = part(given.device, TINY if given.tiny else Sizes())
-        except Exception as error:  # what one part cannot do is no reason to lose the others
-            row = {"agrees": False, "error": f"{type(error).__name__}: {error}"[:300]}
-        found["parts"][part.__name__] = row | {"took": time.perf_counter() - start}
-        out.write_text(json.dumps(found, indent=1) + "\n")
-        print(f"{part.__name__}: {json.dumps(row)}", flush=True)
-    return all(row.get("agrees", True) for row in found["parts"].values())
+        again = ["--device", given.device, "--out", str(out), "--only", part.__name__, *["--tiny"] * given.tiny]
+        code = subprocess.run([sys.executable, __file__, *again], check=False).returncode
+        if part.__name__ not in json.loads(out.read_text())["parts"]:
+            note(out, part.__name__, {"agrees": False, "error": f"its process ended with exit code {code}"})
+        fine.append(code == 0)
+    return all(fine)
+
+
+def measure(part: Callable[[str, Sizes], dict[str, Any]], given: argparse.Namespace) -> dict[str, Any]:
+    """What a part found, or why it could not."""
+    torch.manual_seed(0)
+    start = time.perf_counter()
+    try:
+        row = part(given.device, TINY if given.tiny else Sizes())
+    except Exception as error:  # what one part cannot do is no reason to lose the others
+        row = {"agrees": False, "error": f"{type(error).__name__}: {error}"[:300]}
+    return row | {"took": time.perf_counter() - start}
+
+
+def note(out: Path, name: str, row: dict[str, Any]) -> bool:
+    """Add a part to the file; whether it is one that agrees."""
+    found = json.loads(out.read_text()) if out.exists() else {"parts": {}}
+    found["parts"][name] = row
+    out.write_text(json.dumps(found, indent=1) + "\n")
+    print(f"{name}: {json.dumps(row)}", flush=True)
+    return row.get("agrees", True)
 
 
 if __name__ == "__main__":

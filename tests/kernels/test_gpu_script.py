@@ -51,11 +51,20 @@ def test_a_part_that_fails_leaves_the_others(gpu: ModuleType, monkeypatch: pytes
         raise RuntimeError("no room")
 
     monkeypatch.setattr(gpu, "PARTS", (broken, gpu.transitions))
-    out = tmp_path / "found.json"
-    assert not gpu.main(["--tiny", "--device", "cpu", "--out", str(out)])
-    parts = json.loads(out.read_text())["parts"]
+    words = ["--tiny", "--device", "cpu", "--out", str(tmp_path / "found.json"), "--only"]
+    assert not gpu.main([*words, "broken"])
+    assert gpu.main([*words, "transitions"])
+    parts = json.loads((tmp_path / "found.json").read_text())["parts"]
     assert parts["broken"]["error"] == "RuntimeError: no room"
     assert parts["transitions"]["agrees"]
+
+
+def test_a_process_that_dies_is_written_down(gpu: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(gpu.sys, "executable", "false")
+    out = tmp_path / "found.json"
+    assert not gpu.main(["--tiny", "--device", "cpu", "--out", str(out)])
+    for row in json.loads(out.read_text())["parts"].values():
+        assert row["error"] == "its process ended with exit code 1"
 
 
 def test_without_a_gpu_it_says_so_in_one_line(gpu: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
