@@ -37,7 +37,7 @@ from unibound.testing.by_hand import Machine, VimcoRBM
 from unibound.testing.listing import all_bits
 from unibound.testing.verdict import FALSE_ALARM, chi_square
 
-LAYOUT = "chains in registers, the weight in two parts of bfloat16"
+LAYOUT = "chains as columns, in registers; units as rows, the weight in two parts of bfloat16"
 
 
 @attrs.frozen
@@ -56,7 +56,7 @@ class Sizes:
     rounds: int = 20
     draws: int = 100_000
     epochs: int = 10
-    seconds: float = 90.0
+    seconds: float = 60.0
 
 
 TINY = Sizes((5, 6), 32, 8, 4, (3, 2, 4), 4, (2,), 4, 16, 1, 400, 1, 5.0)

@@ -23,10 +23,9 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from unibound.kernels import fused
 
-arch, visible, direction, tile, stages = map(int, sys.argv[1:])
+arch, visible, hidden, direction, chains, tile, most, warps = map(int, sys.argv[1:])
 wide = max(16, triton.next_power_of_2(visible))
-block = max(16, min(64, 16384 // wide))
-tile = max(16, min(tile, 16384 // wide))
+tile, block = fused._tile(tile, wide, hidden), fused._block(most, wide, chains, 100)
 fixed = dict(DIRECTION=direction, PARTS=fused._PARTS, OPERAND=tl.bfloat16, V=wide, TILE=tile, BLOCK=block)
 kinds = dict(seed="i64", chains="i32", visible="i32", hidden="i32", steps="i32", parts="*bf16", log_w_end="*fp64")
 names = fused._sweep.arg_names
@@ -35,7 +34,7 @@ aligned = [i for i, name in enumerate(names) if signature[name][0] == "*" or nam
 even = {(i,): [["tt.divisibility", 16]] for i in aligned}
 constants = {(names.index(name),): value for name, value in fixed.items()}
 source = ASTSource(fn=fused._sweep, signature=signature, constexprs=constants, attrs=even)
-options = dict(num_warps=8 if block * wide >= 8192 else 4, num_stages=stages, maxnreg=fused._REGISTERS)
+options = dict(num_warps=warps, num_stages=1, maxnreg=fused._REGISTERS)
 made = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
 with tempfile.NamedTemporaryFile("w", suffix=".ptx") as file:
     file.write(made.asm["ptx"])
@@ -51,9 +50,9 @@ print(json.dumps({
 """
 
 
-def compiled(arch: int, visible: int, direction: int, layout: tuple[int, int]) -> dict[str, int]:
+def compiled(arch: int, size: str, direction: int, chains: int, layout: tuple[int, int, int]) -> dict[str, int]:
     """What a sweep takes on a chip."""
-    words = [sys.executable, "-c", COMPILE, *map(str, (arch, visible, direction, *layout))]
+    words = [sys.executable, "-c", COMPILE, *map(str, (arch, *SIZES[size], direction, chains, *layout))]
     plain = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     made = subprocess.run(words, capture_output=True, text=True, env=plain, check=False)
     assert made.returncode == 0, made.stderr[-2000:]
@@ -63,23 +62,23 @@ def compiled(arch: int, visible: int, direction: int, layout: tuple[int, int]) -
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("triton") is None, reason="compiling the kernels of a GPU needs triton")
 @pytest.mark.parametrize(
-    ("arch", "size", "direction"),
+    ("arch", "size", "direction", "chains"),
     [
-        (90, "mnist", 1),
-        (90, "mnist", -1),
-        (90, "mnist", 0),
-        (90, "pixels", 1),
-        (90, "cifar", 1),
-        (80, "mnist", 1),
-        (89, "mnist", 1),
-        (89, "pixels", 1),
-        (89, "digits", 1),
+        (90, "mnist", 1, 5000),
+        (90, "mnist", -1, 5000),
+        (90, "mnist", 0, 100),
+        (90, "pixels", 1, 5000),
+        (90, "cifar", 1, 5000),
+        (80, "mnist", 1, 5000),
+        (89, "mnist", 1, 5000),
+        (89, "pixels", 1, 5000),
+        (89, "digits", 1, 5000),
     ],
 )
-def test_a_layout_fits_each_chip(arch: int, size: str, direction: int, fused: ModuleType) -> None:
+def test_a_layout_fits_each_chip(arch: int, size: str, direction: int, chains: int, fused: ModuleType) -> None:
     found = []
     for layout in fused._LAYOUTS:
-        found.append(compiled(arch, SIZES[size][0], direction, layout))
+        found.append(compiled(arch, size, direction, chains, layout))
         if found[-1]["shared"] <= SHARED[arch]:
             break
     assert found[-1]["shared"] <= SHARED[arch], found
@@ -87,6 +86,12 @@ def test_a_layout_fits_each_chip(arch: int, size: str, direction: int, fused: Mo
     assert found[-1]["spills"] <= SPILLS
     if (arch, size) == (90, "mnist"):
         assert len(found) == 1  # the fastest layout
+
+
+def test_a_block_is_as_narrow_as_lets_all_chains_run_at_once(fused: ModuleType) -> None:
+    sizes = {chains: fused._block(64, 256, chains, 132) for chains in (1, 100, 2112, 2113, 5000, 10**6)}
+    assert sizes == {1: 16, 100: 16, 2112: 16, 2113: 32, 5000: 64, 10**6: 64}
+    assert fused._block(64, 1024, 10**6, 132) == 16
 
 
 def machine() -> tuple[torch.Tensor, ...]:
@@ -101,7 +106,7 @@ def test_a_chip_that_holds_none_is_said_and_gets_plain_torch(
     tried = []
 
     def full(*given: object) -> None:
-        tried.append(given[-2:])
+        tried.append(given[-3:])
         raise fused.OutOfResources(245760, 232448, "shared memory")
 
     monkeypatch.setattr(fused, "_launch", full)
@@ -114,15 +119,15 @@ def test_a_chip_that_holds_none_is_said_and_gets_plain_torch(
         assert log_w.isfinite().all()
     with pytest.warns(UserWarning, match="no layout"):
         assert fused.rbm_gibbs(v, weight, visible, hidden, 2).shape == (4, 5)
-    assert tried[:3] == list(fused._LAYOUTS)
+    assert tried[:4] == list(fused._LAYOUTS)
 
 
 def test_a_smaller_layout_gives_states_of_the_same_machine(fused: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     launch, tried = fused._launch, []
 
     def small(*given: object) -> tuple[torch.Tensor, torch.Tensor]:
-        tried.append(given[-2:])
-        if given[-2:] != fused._LAYOUTS[-1]:
+        tried.append(given[-3:])
+        if given[-3:] != fused._LAYOUTS[-1]:
             raise fused.OutOfResources(1, 0, "shared memory")
         return launch(*given)
 

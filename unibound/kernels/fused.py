@@ -3,7 +3,8 @@
 A program owns a block of chains and streams the weight past them, once per temperature. A tile of the weight
 serves twice: it gives the tile's hidden activations, whose share of the log-weight is taken and whose bits
 are drawn at once, and then, transposed, what those bits add to the visible activations. Nothing but the last
-state and the log-weights is stored.
+state and the log-weights is stored. Units are the rows of both products and chains their columns, since a tensor
+core wants many rows and takes few columns: a block may be narrow, and narrow blocks keep every core busy.
 
 Precision. A state is binary, so exact in bfloat16; the weight is split into `_PARTS` bfloat16 tensors that
 sum to it within 2^-18 of each entry (two parts; three are exact), and products are accumulated in float32.
@@ -29,9 +30,9 @@ from unibound.kernels import reference
 _PARTS = 2
 _INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 _WIDEST = 2048  # visible units whose activations still fit in the registers of one program
-_LAYOUTS = ((64, 2), (32, 2), (16, 1))
-"""Hidden units of a tile and stages of its loads, the fastest first: at 200 visible units 176, 48 and 24 KiB of shared
-memory at most. An H100 has 227 for one program, an A100 163, an RTX 4090 99."""
+_LAYOUTS = ((128, 64, 8), (64, 32, 4), (32, 32, 4), (16, 16, 4))
+"""Hidden units of a tile, chains of a block at most, and warps, the fastest first: at 200 visible units 192, 88, 56 and
+28 KiB of shared memory at most. An H100 has 227 for one program, an A100 163, an RTX 4090 99."""
 _REGISTERS = 255  # of a thread: the compiler, left alone, gives wide machines 32, and spills 7 KiB of each
 _MOST = 4096  # particles that leave_one_out holds at once
 
@@ -91,9 +92,9 @@ def _run(
     betas: Tensor,
     direction: int,
 ) -> tuple[Tensor, Tensor]:
-    for tile, stages in _LAYOUTS:
+    for tile, most, warps in _LAYOUTS:
         try:
-            return _launch(v, weight, visible_bias, hidden_bias, base, betas, direction, tile, stages)
+            return _launch(v, weight, visible_bias, hidden_bias, base, betas, direction, tile, most, warps)
         except OutOfResources as error:
             reason = error
     warnings.warn(
@@ -116,15 +117,16 @@ def _launch(
     betas: Tensor,
     direction: int,
     tile: int,
-    stages: int,
+    most: int,
+    warps: int,
 ) -> tuple[Tensor, Tensor]:
     """States and log-weights after one launch. Raises OutOfResources where the layout does not fit the GPU."""
     chains, visible = v.shape
     v_wide = max(16, triton.next_power_of_2(visible))
-    tile = max(16, min(tile, 16384 // v_wide))
-    block = max(16, min(64, 16384 // v_wide, triton.next_power_of_2(chains)))
+    tile = _tile(tile, v_wide, weight.shape[1])
+    block = _block(most, v_wide, chains, _multiprocessors(weight.device))
     h_wide = -(-weight.shape[1] // tile) * tile
-    parts = split(F.pad(weight, (0, h_wide - weight.shape[1], 0, v_wide - visible)))
+    parts = split(F.pad(weight.T, (0, v_wide - visible, 0, h_wide - weight.shape[1])).contiguous())
     out = torch.empty(chains, visible, dtype=weight.dtype, device=weight.device)
     log_w = torch.zeros(chains, dtype=torch.float64, device=weight.device)
     with torch.cuda.device_of(weight):
@@ -150,11 +152,28 @@ def _launch(
             V=v_wide,
             TILE=tile,
             BLOCK=block,
-            num_warps=8 if block * v_wide >= 8192 else 4,
-            num_stages=stages,
+            num_warps=warps,
+            num_stages=1,
             maxnreg=_REGISTERS,
         )
     return out, log_w
+
+
+def _tile(tile: int, v_wide: int, hidden: int) -> int:
+    """Hidden units of a tile of the weight: 64 KiB of it for each part, at most."""
+    return max(16, min(tile, 32768 // v_wide, triton.next_power_of_2(hidden)))
+
+
+def _block(most: int, v_wide: int, chains: int, multiprocessors: int) -> int:
+    """Chains of a program: the fewest at which all programs run at once, since a narrow block is done sooner."""
+    block, widest = 16, min(most, 16384 // v_wide)
+    while 2 * block <= widest and block * multiprocessors < chains:
+        block *= 2
+    return block
+
+
+def _multiprocessors(device: torch.device) -> int:
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
 
 
 def split(weight: Tensor, parts: int = _PARTS) -> Tensor:
@@ -167,24 +186,24 @@ def split(weight: Tensor, parts: int = _PARTS) -> Tensor:
 
 
 @triton.jit
-def _uniform(seed, row, first, stride, step, kind, N: tl.constexpr):
-    """[rows, N] uniforms on (0, 1), eight from each call of Philox.
+def _uniform(seed, column, first, stride, step, kind, N: tl.constexpr):
+    """[N, chains] uniforms on (0, 1), eight from each call of Philox.
 
     A draw reads one half of a 32-bit word first and turns to the other half where the first ties with its
     threshold, so both draws of a word have 23 exact bits and are dependent only in the event, of probability
     2^-16, that one ties.
     """
     group = first + tl.arange(0, N // 8)
-    c0 = row[:, None] * stride + group[None, :]
+    c0 = group[:, None] + column[None, :] * stride
     c1 = tl.zeros_like(c0) + step
     c2 = tl.zeros_like(c0) + kind
     a, b, c, d = tl.philox(seed, c0, c1, c2, tl.zeros_like(c0), 7)
-    word = tl.join(tl.join(a, b), tl.join(c, d))  # [rows, N / 8, 2, 2]
-    word = tl.join(word, (word << 16) | (word >> 16))
-    return ((tl.reshape(word, (row.shape[0], N)) >> 9).to(tl.int32).to(tl.float32) + 0.5) * (2.0**-23)
+    word = tl.join(tl.join(a, b), tl.join(c, d))  # [N / 8, chains, 2, 2]
+    word = tl.permute(tl.join(word, (word << 16) | (word >> 16)), (0, 2, 3, 4, 1))
+    return ((tl.reshape(word, (N, column.shape[0])) >> 9).to(tl.int32).to(tl.float32) + 0.5) * (2.0**-23)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("seed", "chains", "steps"))  # which change from launch to launch
 def _sweep(
     v_start,
     parts,
@@ -207,11 +226,11 @@ def _sweep(
     BLOCK: tl.constexpr,
 ):
     """DIRECTION 1: weigh (k, k + 1), move at k + 1. -1: weigh (k - 1, k), move at k. 0: move only."""
-    row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    column = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     unit = tl.arange(0, V)
-    inside = (row < chains)[:, None] & (unit < visible)[None, :]
-    place = row.to(tl.int64)[:, None] * visible + unit[None, :]
-    v = tl.load(v_start + place, mask=inside, other=0.0)  # [BLOCK, V]
+    inside = (unit < visible)[:, None] & (column < chains)[None, :]
+    place = unit[:, None] + column.to(tl.int64)[None, :] * visible
+    v = tl.load(v_start + place, mask=inside, other=0.0)  # [V, BLOCK]
     base = tl.load(base_bias + unit, mask=unit < visible, other=0.0)
     tilt = tl.load(visible_bias + unit, mask=unit < visible, other=0.0) - base
     log_w = tl.zeros((BLOCK,), tl.float64)
@@ -225,16 +244,16 @@ def _sweep(
         else:
             warm = tl.load(betas + tl.maximum(k - 1, 0))
             beta = cold
-        slope = tl.sum(v * tilt[None, :], 1)  # [BLOCK]
+        slope = tl.sum(v * tilt[:, None], 0)  # [BLOCK]
         rest = tl.zeros((BLOCK,), tl.float32)
-        y = tl.zeros((BLOCK, V), tl.float32)
+        y = tl.zeros((V, BLOCK), tl.float32)
         bits = v.to(OPERAND)
         for start in range(0, hidden, TILE):
-            column = start + tl.arange(0, TILE)
-            from_tile = parts + unit.to(tl.int64)[:, None] * hidden + column[None, :]  # [V, TILE]
-            x = tl.zeros((BLOCK, TILE), tl.float32) + tl.load(hidden_bias + column)[None, :]
+            row = start + tl.arange(0, TILE)
+            from_tile = parts + row.to(tl.int64)[:, None] * V + unit[None, :]  # [TILE, V]
+            x = tl.zeros((TILE, BLOCK), tl.float32) + tl.load(hidden_bias + row)[:, None]
             for part in tl.static_range(PARTS):
-                x = tl.dot(bits, tl.load(from_tile + part * V * hidden).to(OPERAND), x)
+                x = tl.dot(tl.load(from_tile + part * V * hidden).to(OPERAND), bits, x)
             size = tl.abs(x)
             if DIRECTION == 0:
                 e = tl.exp(-beta * size)
@@ -245,24 +264,24 @@ def _sweep(
                 s = (e_warm - e_cold) / (2.0 + e_warm + e_cold)
                 z = s * s
                 series = z * (0.2857142857 + z * (0.2222222222 + z * (0.1818181818 + z * 0.1538461538)))
-                rest += tl.sum(s * (2.0 + z * (0.6666666667 + z * (0.4 + series))), 1)
-                slope += tl.sum(tl.maximum(x, 0.0), 1)
+                rest += tl.sum(s * (2.0 + z * (0.6666666667 + z * (0.4 + series))), 0)
+                slope += tl.sum(tl.maximum(x, 0.0), 0)
                 e = e_warm if DIRECTION > 0 else e_cold
-            u = _uniform(seed, row, start // 8, hidden // 8, k, 0, TILE)
+            u = _uniform(seed, column, start // 8, hidden // 8, k, 0, TILE)
             h = (u * (1.0 + e) < tl.where(x > 0, 1.0, e)).to(tl.float32).to(OPERAND)  # u < sigmoid(beta x)
             for part in tl.static_range(PARTS):
-                y = tl.dot(h, tl.trans(tl.load(from_tile + part * V * hidden).to(OPERAND)), y)
+                y = tl.dot(tl.trans(tl.load(from_tile + part * V * hidden).to(OPERAND)), h, y)
         if DIRECTION > 0:
             log_w += (warm - cold).to(tl.float64) * slope.to(tl.float64) + rest.to(tl.float64)
         if DIRECTION < 0:
             log_w -= (warm - cold).to(tl.float64) * slope.to(tl.float64) + rest.to(tl.float64)
-        t = beta * y + (base + beta * tilt)[None, :]
+        t = beta * y + (base + beta * tilt)[:, None]
         e = tl.exp(-tl.abs(t))
-        u = _uniform(seed, row, 0, V // 8, k, 1, V)
+        u = _uniform(seed, column, 0, V // 8, k, 1, V)
         new = (u * (1.0 + e) < tl.where(t > 0, 1.0, e)).to(tl.float32)
         v = tl.where(k < steps, new, v)
     tl.store(v_end + place, v, mask=inside)
-    tl.store(log_w_end + row, log_w, mask=row < chains)
+    tl.store(log_w_end + column, log_w, mask=column < chains)
 
 
 @torch.no_grad()
