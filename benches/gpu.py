@@ -1,4 +1,4 @@
-"""All that a GPU must show, in eight minutes: what is computed agrees, and what it costs beside the same by hand.
+"""All that a GPU must show, in minutes: what is computed agrees, and what it costs beside the same by hand.
 
     python benches/gpu.py                    on a GPU; writes benches/results/<its name>.json
     TRITON_INTERPRET=1 python benches/gpu.py --tiny --device cpu --out FILE      that it runs, anywhere; no figures

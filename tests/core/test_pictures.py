@@ -1,11 +1,13 @@
 """Pictures: each datum where it belongs, upright and sharp."""
 
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from unibound.data.rows import Rows
 from unibound.runs.pictures import BORDER, SMALLEST, nearest, save_grid, save_look, traversals
@@ -68,6 +70,21 @@ def test_the_nearest_datum_is_found_wherever_it_stands() -> None:
     found = nearest(drawn, Rows.of(train))
     assert torch.equal(found[::2], drawn)
     assert torch.equal(found[1::2], train[at].float())
+
+
+def test_the_nearest_datum_is_found_where_draws_and_data_are_on_two_devices() -> None:
+    class Kept:
+        def __init__(self, device: str) -> None:
+            self.device = device
+
+        def split(self, size: int) -> list[torch.Tensor]:
+            return [torch.rand(5, 4, device=self.device)]
+
+    with FakeTensorMode(allow_non_fake_inputs=True):  # tensors that have a device and no values
+        for one, other in (("cuda", "cpu"), ("cpu", "cuda")):
+            found = nearest(torch.rand(3, 4, device=one), cast("Rows", Kept(other)))
+            assert found.shape == (6, 4)
+            assert found.device.type == one
 
 
 def test_a_row_of_traversals_takes_one_latent_through_its_values() -> None:

@@ -104,11 +104,12 @@ def traversals(joint: JointBound, x: Tensor) -> Tensor:
 @torch.no_grad()
 def nearest(drawn: Tensor, train: Data) -> Tensor:
     """Each of drawn [N, *X] followed by the datum of `train` [M, *X] that is closest, by squares: [2N, *X]."""
-    far, closest = torch.full((len(drawn),), math.inf), drawn.clone()
+    far, closest = drawn.new_full((len(drawn),), math.inf), drawn
     for part in train.split(1000):
-        apart, at = torch.cdist(drawn.flatten(1).float(), part.flatten(1).float()).min(1)
-        closer = apart < far
-        far[closer], closest[closer] = apart[closer], part[at[closer]].to(drawn)
+        rows = part.to(drawn)
+        apart, at = torch.cdist(drawn.flatten(1), rows.flatten(1)).min(1)
+        closer = (apart < far).view(-1, *[1] * (drawn.dim() - 1))
+        closest, far = torch.where(closer, rows.index_select(0, at), closest), torch.minimum(apart, far)
     return torch.stack([drawn, closest], 1).flatten(0, 1)
 
 
@@ -123,7 +124,7 @@ def save(folder: Path, joint: JointBound, test: Tensor, train: Data) -> None:
     """
     drawn = samples(joint)
     save_grid(folder / "samples.png", drawn)
-    save_grid(folder / "nearest.png", nearest(drawn[:50].cpu(), train))
+    save_grid(folder / "nearest.png", nearest(drawn[:50], train))
     for name, draw in (("reconstructions", reconstructions), ("traversals", traversals)):
         with contextlib.suppress(UsageError):  # no p(x | tau)
             save_grid(folder / f"{name}.png", draw(joint, test))
