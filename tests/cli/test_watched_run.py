@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -102,25 +103,47 @@ def test_without_tensorboard(cli: Cli, tiny: Words, monkeypatch: pytest.MonkeyPa
     assert not Path("run").exists()
 
 
-def scalars(folder: str) -> dict[str, list[tuple[int, float]]]:
+def mirrored(folder: str) -> Any:
     """What TensorBoard reads in a run."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(f"{folder}/tensorboard")
     events.Reload()
-    return {name: [(one.step, one.value) for one in events.Scalars(name)] for name in events.Tags()["scalars"]}
+    return events
 
 
-def expected(folder: str) -> dict[str, list[tuple[int, float]]]:
-    lines = metrics(folder)
+def scalars(folder: str) -> dict[str, list[tuple[int, float]]]:
+    events = mirrored(folder)
+    names = [name for name in events.Tags()["scalars"] if not name.startswith("result/")]
+    return {name: [(one.step, one.value) for one in events.Scalars(name)] for name in names}
+
+
+def expected(folder: str) -> dict[str, list[tuple[int, Any]]]:
+    lines, log_z = metrics(folder), 0.0
     names = {name for line in lines for name in line} - {"done", "stage", "epoch"}
+    for line in lines:
+        log_z = line.get("log_z", log_z)
+        line["bound"] -= log_z
     return {name: [(line["done"], pytest.approx(line[name])) for line in lines if name in line] for name in names}
 
 
-def test_tensorboard_sees_the_metrics(cli: Cli, tiny: Words) -> None:
+def test_tensorboard_sees_the_metrics_as_a_terminal_does(cli: Cli, tiny: Words) -> None:
     pytest.importorskip("tensorboard")
     assert cli(*tiny(epochs=4), "--tensorboard").code == 0
-    assert scalars("run") == expected("run")
+    found = scalars("run")
+    assert found == expected("run")
+    run = Run.open("run")
+    shown = [progress.bound for progress in run.train(resume=True)]  # where the run stands: at its end
+    assert [found["bound"][-1][1]] == [pytest.approx(bound) for bound in shown]
+
+
+def test_tensorboard_gets_what_came_out(cli: Cli, tiny: Words) -> None:
+    pytest.importorskip("tensorboard")
+    assert cli(*tiny(epochs=2), "--tensorboard").code == 0
+    events, result = mirrored("run"), json.loads(Path("run/evaluation.json").read_text())
+    assert events.Scalars("result/nll")[-1].value == pytest.approx(result["nll"])
+    assert {"samples", "reconstructions", "nearest", "chain"} <= set(events.Tags()["images"])
+    assert b"num_latents" in events.Tensors("settings/text_summary")[-1].tensor_proto.string_val[0]
 
 
 @pytest.mark.parametrize("mirrored", [0, 2, 3])
@@ -137,6 +160,8 @@ def test_tensorboard_forgets_what_an_interruption_lost(cli: Cli, tiny: Words, mi
         next(seen)
         if count == mirrored:
             seen = epochs
+    epochs.close()  # the run is interrupted
+    time.sleep(1.1)  # TensorBoard orders files of one second by their names, not by their age
     if mirrored == 3:
         newest = checkpoint.newest(run.checkpoints)
         newest.rename(newest.with_name("lost"))

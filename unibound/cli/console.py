@@ -73,11 +73,14 @@ def _finished(run: Run, *, resume: bool, tensorboard: bool) -> Result:
     if groups := ", ".join(untrained(run.joint, run.settings.stages)):
         _say(f"{groups}: no stage trains it, its weights stay as they are drawn; name a stage that does", always=True)
     try:
-        return run.finish(_train(run, epochs), bar)
+        result = run.finish(_train(run, epochs), bar)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"interrupted; go on with `unibound run --resume {shlex.quote(str(run.path))}`"
         ) from None
+    if tensorboard:
+        mirror.conclude(run.path, result)
+    return result
 
 
 def _train(run: Run, epochs: Iterator[Progress]) -> float:

@@ -14,9 +14,7 @@ from unibound.cli.console import bar
 from unibound.data.files import File
 from unibound.errors import UsageError
 from unibound.evaluation.conclusion import Evaluation
-from unibound.evaluation.evaluate import evaluate_all
 from unibound.evaluation.reach import Posterior, Reach
-from unibound.front.imputation import seeded
 from unibound.partition import LogZ, PartitionEstimator, Sandwich
 from unibound.runs.files import require_file
 from unibound.runs.pictures import save_arrays
@@ -50,20 +48,15 @@ def evaluate(
     """
     if per_datum is not None:
         _require_writable(per_datum, partitions)
-    rows = run.splits if data is None else prepared(run, File(data).load().rows(split))
-    with bar(f"evaluating {split}", len(rows.rows(split))) as advance:
+    splits = None if data is None else prepared(run, File(data).load().rows(split))
+    with bar(f"evaluating {split}", len((splits or run.splits).rows(split))) as advance:
         normalized, seconds = [], []
         for partition in partitions.values():
             start = time.perf_counter()
             normalized.append(run.normalize(partition))
             seconds.append(time.perf_counter() - start)
         options = {"max_memory": max_memory, "posterior": posterior, "on_progress": advance}
-        if data is None:
-            found = run.evaluate_all(split, normalized, num_particles=num_particles, **options)
-        else:
-            options |= {"num_particles": num_particles or run.settings.num_particles, "levels": rows.levels}
-            with seeded(run.settings.seed):
-                found = evaluate_all(run.joint, rows.rows(split), normalized, **options)
+        found = run.evaluate_all(split, normalized, splits=splits, num_particles=num_particles, **options)
     found = [attrs.evolve(one, seconds=one.seconds + more) for one, more in zip(found, seconds, strict=True)]
     results = dict(zip(partitions, found, strict=True))
     if per_datum is not None and found[0].bounds is not None:

@@ -23,7 +23,6 @@ from unibound.errors import UsageError
 from unibound.evaluation.certify import Certificate, certify_joint
 from unibound.evaluation.conclusion import Evaluation
 from unibound.evaluation.diagnose import Diagnosis, diagnose
-from unibound.evaluation.evaluate import evaluate_all
 from unibound.evaluation.reach import Posterior
 from unibound.front.arrays import like, rows_of
 from unibound.front.imputation import impute, mean, seeded
@@ -221,16 +220,8 @@ class Trained:
     def _evaluate(
         self, x: Any, num_particles: int | None, normalized: NormalizedPrior | None, posterior: Posterior
     ) -> Evaluation:
-        splits, run = prepared(self.run, rows_of(x)), self.run
-        with seeded(run.settings.seed):
-            return evaluate_all(
-                run.joint,
-                splits.rows("test"),
-                [normalized],
-                num_particles=run.settings.num_particles if num_particles is None else num_particles,
-                levels=splits.levels,
-                posterior=posterior,
-            )[0]
+        options = {"num_particles": num_particles, "posterior": posterior}
+        return self.run.evaluate_all("test", [normalized], splits=prepared(self.run, rows_of(x)), **options)[0]
 
     def _latents(self) -> Tensor:
         """One draw from q, for what latents look like [1, *Z]."""

@@ -246,13 +246,14 @@ class Run:
         split: str,
         normalized: Sequence[NormalizedPrior | None],
         *,
+        splits: Splits | None = None,
         num_particles: int | None = None,
         limit: int | None = None,
         max_memory: int = MAX_MEMORY,
         posterior: Posterior = "draws",
         on_progress: Callable[[int], object] = lambda done: None,
     ) -> list[Evaluation]:
-        """Evaluate on one split, once for each way to normalize p, all with the same particles.
+        """Evaluate on one split, of other data if given, once for each way to normalize p, all by the same particles.
 
         The random numbers are those of the run's seed, whatever was drawn before, and leave no trace.
         """
@@ -260,11 +261,11 @@ class Run:
             torch.manual_seed(self.settings.seed)
             results = evaluate_all(
                 self.joint,
-                spread(self.rows(split), limit),
+                spread(self.rows(split) if splits is None else splits.rows(split), limit),
                 normalized,
-                num_particles=num_particles or self.settings.num_particles,
+                num_particles=self.settings.num_particles if num_particles is None else num_particles,
                 max_memory=max_memory,
-                levels=self.splits.levels,
+                levels=(splits or self.splits).levels,
                 posterior=posterior,
                 on_progress=on_progress,
             )
