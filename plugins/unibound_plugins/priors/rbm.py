@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from unibound import UsageError, hookimpl
 from unibound.energies.bipartite import Bipartite
 from unibound.energies.centering import Centering
+from unibound.energies.past import remember
 
 
 class RBM(Bipartite):
@@ -23,6 +24,7 @@ class RBM(Bipartite):
         num_chains: persistent chains M.
         steps: block Gibbs steps of every chain per training step.
         num_replicas: temperatures at which the chains are kept, evenly from 0 to 1; neighbors swap after each step.
+        num_snapshots: earlier weights at which they are kept instead, which swap likewise; see `Past`. 0 for none.
         init_scale: standard deviation of the initial weights.
         centered: take gradients as if units were counted from their means over the persistent chains; see `Centering`.
             It changes how the machine learns, and nothing else. Chains that begin at data leave the means at 1/2.
@@ -39,6 +41,7 @@ class RBM(Bipartite):
         num_chains: int = 100,
         steps: int = 5,
         num_replicas: int = 1,
+        num_snapshots: int = 0,
         init_scale: float = 0.01,
         centered: bool = False,
     ) -> None:
@@ -51,6 +54,7 @@ class RBM(Bipartite):
         self.hidden_bias = nn.Parameter(torch.zeros(num_hidden))
         halves = torch.full((num_visible,), 0.5), torch.full((num_hidden,), 0.5)
         self.centering = Centering(*halves) if centered else None
+        remember(self, num_snapshots)
 
     def machine(self) -> tuple[Tensor, Tensor, Tensor]:
         machine = self.weight, self.visible_bias, self.hidden_bias

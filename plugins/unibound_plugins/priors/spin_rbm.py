@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from unibound import UsageError, hookimpl, kernels
 from unibound.energies.centering import Centering
+from unibound.energies.past import remember
 from unibound.energies.restricted import Restricted
 from unibound.energies.units import SpinUnits
 from unibound.support import spin
@@ -27,6 +28,7 @@ class SpinRBM(Restricted):
         num_chains: persistent chains M.
         steps: block Gibbs steps of every chain per training step.
         num_replicas: temperatures at which the chains are kept, evenly from 0 to 1; neighbors swap after each step.
+        num_snapshots: earlier weights at which they are kept instead, which swap likewise; see `Past`. 0 for none.
         init_scale: standard deviation of the initial weights.
         centered: take gradients as if spins were counted from their means over the persistent chains; see `Centering`.
             It changes how the machine learns, and nothing else.
@@ -47,6 +49,7 @@ class SpinRBM(Restricted):
         num_chains: int = 100,
         steps: int = 5,
         num_replicas: int = 1,
+        num_snapshots: int = 0,
         init_scale: float = 0.01,
         centered: bool = False,
     ) -> None:
@@ -59,6 +62,7 @@ class SpinRBM(Restricted):
         self.visible_bias = nn.Parameter(torch.zeros(num_visible))
         self.hidden_bias = nn.Parameter(torch.zeros(num_hidden))
         self.centering = Centering(torch.zeros(num_visible), torch.zeros(num_hidden)) if centered else None
+        remember(self, num_snapshots)
 
     def machine(self) -> tuple[Tensor, SpinUnits, SpinUnits]:
         machine = self.weight, self.visible_bias, self.hidden_bias
