@@ -1,5 +1,6 @@
 """What is watched while a model trains: whether q stays undecided, which units carry something, how the chain mixes."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -12,6 +13,7 @@ from unibound.energies.energy import EnergyPrior
 from unibound.evaluation.diagnose import count_active
 from unibound.evaluation.evaluate import Evaluation
 from unibound.joint import JointBound
+from unibound.support import values
 
 SURE = 0.05
 """A bit is saturated if its probability is closer than this to 0 or to 1."""
@@ -19,6 +21,8 @@ CERTAIN = 0.9
 """Share of saturated bits from which on q hardly chooses any more, and is a code rather than a posterior."""
 STILL = 0.02
 """Share of the way to independent draws below which a training step leaves chains where they are."""
+CROSSED, SPAN = 0.02, 10
+"""Share of independent draws' changes of side, after so many training steps, below which chains do not change sides."""
 LIMIT = 500  # data looked at
 DRAWS = 20  # latents per datum
 
@@ -37,6 +41,9 @@ class Watched:
         chain_free_energy: that of the persistent chains.
         chain_moved: mean squared change of the chains in one training step, relative to that between independent
             draws from them: 1 if a step forgets where it began, 0 if it stays there.
+        chain_crossed: of the two sides of the direction in which codes and chains differ most, how often a chain is on
+            the other one after ten training steps, relative to independent draws of both: near 0 where there are phases
+            that no chain leaves, however lively it is within its own.
         swapped: of chains at several temperatures, the least share of swaps accepted between two neighbors, lately.
         round_trips: chains per hundred that came back from the hottest temperature in one training step, lately.
         layers: where latents have layers, mean of what each adds to the bound in nats, the lowest first: minus what it
@@ -51,6 +58,7 @@ class Watched:
     code_free_energy: float | None = None
     chain_free_energy: float | None = None
     chain_moved: float | None = None
+    chain_crossed: float | None = None
     swapped: float | None = None
     round_trips: float | None = None
     layers: tuple[float, ...] | None = None
@@ -60,10 +68,16 @@ class Watched:
         """Why the chains are not to be relied on, and what would help; None where nothing speaks against them."""
         if self.round_trips == 0:
             return "no chain has come back from the hottest temperature lately; take more replicas, or a lower rate"
-        if self.round_trips is None and self.chain_moved is not None and self.chain_moved < STILL:
+        if self.round_trips is not None:
+            return None  # slow at 1, perhaps, and fed from above
+        cure = "take more steps, or replicas at several temperatures"
+        if self.chain_moved is not None and self.chain_moved < STILL:
+            moved = f"{self.chain_moved:.1%} of what independent draws differ by"
+            return f"a training step moves the chains by {moved}; {cure}"
+        if self.chain_crossed is not None and self.chain_crossed < CROSSED:
             return (
-                f"a training step moves the chains by {self.chain_moved:.1%} of what independent draws differ by; take "
-                "more steps, or replicas at several temperatures"
+                f"codes and chains fall into two sides, which in {SPAN} training steps chains change "
+                f"{self.chain_crossed:.1%} as often as independent draws would; {cure}"
             )
         return None
 
@@ -148,6 +162,27 @@ def _chains(prior: EnergyPrior, codes: Tensor) -> dict[str, Any]:
         "code_free_energy": prior.free_energy(codes).double().mean().item(),
         "chain_free_energy": prior.free_energy(chains).double().mean().item(),
         "chain_moved": (moved - chains).square().double().mean().item() / anew if anew > 0 else None,
+        "chain_crossed": _crossed(prior, codes),
         "swapped": None if prior.flow is None else prior.flow.shares.min().item(),
         "round_trips": None if prior.flow is None else 100 * prior.flow.trips.item(),
     }
+
+
+def _crossed(prior: EnergyPrior, codes: Tensor) -> float | None:
+    """How often chains change sides, relative to independent draws of them and of codes [N, *Z]."""
+    listed = values(prior.support)
+    pool = torch.cat([codes, prior.chains, prior.move(prior.chains, SPAN * prior.steps)])
+    states = pool.flatten(1) if listed is None or len(listed) == 2 else _one_hot(pool.flatten(1), listed)
+    seen = states[: -len(prior.chains)]  # codes, and chains before they moved
+    _, spread, axes = torch.pca_lowrank(seen.double(), q=1)
+    if spread[0] == 0:
+        return None  # all are alike
+    position = (states.double() - seen.double().mean(0)) @ axes[:, 0]
+    beyond = position > 0
+    begin, end = beyond[len(codes) :].chunk(2)
+    share = beyond[: len(seen)].double().mean().item()
+    return (begin != end).double().mean().item() / (2 * share * (1 - share))
+
+
+def _one_hot(states: Tensor, listed: Sequence[float]) -> Tensor:
+    return torch.cat([states == value for value in listed], 1).to(states)
