@@ -146,6 +146,18 @@ def test_phases_that_no_chain_leaves_are_seen_however_lively_chains_are(coupling
     assert (found.chain_crossed < 0.02) == stuck
 
 
+@pytest.mark.parametrize(("num_chains", "told"), [(50, True), (49, False)])
+def test_codes_that_a_prior_has_not_learned_yet_are_no_phase(num_chains: int, told: bool):
+    """Chains never go there, but what is put there does not stay; and few chains are no evidence at all."""
+    prior = pytest.importorskip("unibound_plugins.priors.spin_rbm").SpinRBM((6,), num_hidden=2, num_chains=num_chains)
+    prior.visible_bias.data.fill_(2.0)
+    prior.chains.fill_(1.0)
+    crossed = _crossed(prior, -torch.ones(200, 6))
+    assert (crossed is not None) == told
+    if told:
+        assert crossed == pytest.approx(1, abs=0.05)
+
+
 class Halves(Categories):
     """Chains that are all 1, or anything but 1, and stay so: of the same mean, site by site."""
 

@@ -1,6 +1,5 @@
 """What is watched while a model trains: whether q stays undecided, which units carry something, how the chain mixes."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -22,7 +21,9 @@ CERTAIN = 0.9
 STILL = 0.02
 """Share of the way to independent draws below which a training step leaves chains where they are."""
 CROSSED, SPAN = 0.02, 10
-"""Share of independent draws' changes of side, after so many training steps, below which chains do not change sides."""
+"""Share of the way to independent draws below which so many training steps leave states on the side where they are."""
+STARTS, FEWEST = 200, 50
+"""Codes that are moved to see that, and states on either side that tell."""
 LIMIT = 500  # data looked at
 DRAWS = 20  # latents per datum
 
@@ -41,9 +42,9 @@ class Watched:
         chain_free_energy: that of the persistent chains.
         chain_moved: mean squared change of the chains in one training step, relative to that between independent
             draws from them: 1 if a step forgets where it began, 0 if it stays there.
-        chain_crossed: of the two sides of the direction in which codes and chains differ most, how often a chain is on
-            the other one after ten training steps, relative to independent draws of both: near 0 where there are phases
-            that no chain leaves, however lively it is within its own.
+        chain_crossed: of the two sides of the direction in which codes and chains differ most, how readily states leave
+            either in ten training steps: 1 if they forget on which they were, 0 where both are phases that no chain
+            leaves, however lively it is within its own. None where one side has hardly any.
         swapped: of chains at several temperatures, the least share of swaps accepted between two neighbors, lately.
         round_trips: chains per hundred that came back from the hottest temperature in one training step, lately.
         layers: where latents have layers, mean of what each adds to the bound in nats, the lowest first: minus what it
@@ -76,8 +77,8 @@ class Watched:
             return f"a training step moves the chains by {moved}; {cure}"
         if self.chain_crossed is not None and self.chain_crossed < CROSSED:
             return (
-                f"codes and chains fall into two sides, which in {SPAN} training steps chains change "
-                f"{self.chain_crossed:.1%} as often as independent draws would; {cure}"
+                f"there are two phases, and {SPAN} training steps go {self.chain_crossed:.1%} of the way to forgetting "
+                f"in which a chain was; {cure}"
             )
         return None
 
@@ -169,20 +170,20 @@ def _chains(prior: EnergyPrior, codes: Tensor) -> dict[str, Any]:
 
 
 def _crossed(prior: EnergyPrior, codes: Tensor) -> float | None:
-    """How often chains change sides, relative to independent draws of them and of codes [N, *Z]."""
+    """How readily states leave either side of where codes [N, *Z] and chains differ most, under the prior's own moves.
+
+    The rates of leaving the two sides add up to 1 less the autocorrelation of the side: whatever their shares.
+    """
     listed = values(prior.support)
-    pool = torch.cat([codes, prior.chains, prior.move(prior.chains, SPAN * prior.steps)])
-    states = pool.flatten(1) if listed is None or len(listed) == 2 else _one_hot(pool.flatten(1), listed)
-    seen = states[: -len(prior.chains)]  # codes, and chains before they moved
-    _, spread, axes = torch.pca_lowrank(seen.double(), q=1)
-    if spread[0] == 0:
-        return None  # all are alike
-    position = (states.double() - seen.double().mean(0)) @ axes[:, 0]
-    beyond = position > 0
-    begin, end = beyond[len(codes) :].chunk(2)
-    share = beyond[: len(seen)].double().mean().item()
-    return (begin != end).double().mean().item() / (2 * share * (1 - share))
-
-
-def _one_hot(states: Tensor, listed: Sequence[float]) -> Tensor:
-    return torch.cat([states == value for value in listed], 1).to(states)
+    begin = torch.cat([codes[:: -(-len(codes) // STARTS)], prior.chains])
+    both = torch.stack([begin, prior.move(begin, SPAN * prior.steps)]).flatten(2)  # [2, N + M, Z]
+    if listed is not None and len(listed) > 2:  # whose numbers are but names
+        both = torch.cat([both == value for value in listed], 2)
+    both = both.double()
+    _, spread, axes = torch.pca_lowrank(both[0], q=1)
+    beyond = (both - both[0].mean(0)) @ axes[:, 0] > 0  # [2, N + M]
+    sides = [beyond[0], ~beyond[0]]
+    if spread[0] == 0 or min(int(side.sum()) for side in sides) < FEWEST:
+        return None
+    left = beyond[0] != beyond[1]
+    return sum(left[side].double().mean().item() for side in sides)
