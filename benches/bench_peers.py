@@ -12,6 +12,7 @@ from bench_kernels import PATHS
 
 from unibound import registries
 from unibound.runs.train import Training
+from unibound.settings.defaults import likelihood_over
 from unibound.settings.records import Optimizer, Stage
 from unibound.testing.by_hand import Machine
 
@@ -22,7 +23,7 @@ def plain_rbm(x: torch.Tensor, steps: int, prior: str = "rbm", **settings: int) 
     """A plain RBM on data x, trained by PCD-k with plain SGD."""
     plugins = registries()
     made = plugins["prior"][prior]((x.shape[1],), num_chains=CHAINS, steps=steps, **settings)
-    likelihood = plugins["likelihood"]["gaussian"]()  # of a q that nobody asks
+    likelihood = likelihood_over(made.support)
     joint = plugins["model"]["identity"]().build(made, likelihood, likelihood, x.mean(0))
     stage = Stage(optimizer=Optimizer(algorithm="sgd", learning_rate=0.01))
     return Training(joint, [stage], x, batch_size=BATCH), plugins["estimator"]["cd"](steps=steps, chain="persistent")

@@ -46,7 +46,7 @@ class Watched:
             either in ten training steps: 1 if they forget on which they were, 0 where both are phases that no chain
             leaves, however lively it is within its own. None where one side has hardly any.
         swapped: of chains at several temperatures, the least share of swaps accepted between two neighbors, lately.
-        round_trips: chains per hundred that came back from the hottest temperature in one training step, lately.
+        round_trips: chains per hundred that came back from the hottest temperature, or the first weights, in one training step, lately.
         layers: where latents have layers, mean of what each adds to the bound in nats, the lowest first: minus what it
             carries. For a layer between others it is no divergence, and may be above zero.
     """
@@ -68,7 +68,10 @@ class Watched:
     def stuck(self) -> str | None:
         """Why the chains are not to be relied on, and what would help; None where nothing speaks against them."""
         if self.round_trips == 0:
-            return "no chain has come back from the hottest temperature lately; take more replicas, or a lower rate"
+            return (
+                "no chain has come back lately from the hottest temperature, or the first weights; take more replicas, "
+                "or a lower rate"
+            )
         if self.round_trips is not None:
             return None  # slow at 1, perhaps, and fed from above
         cure = "take more steps, or replicas at several temperatures"
