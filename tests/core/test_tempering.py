@@ -47,6 +47,12 @@ def test_the_flow_is_saved_with_the_chains_and_does_not_trouble_those_without() 
         (Watched(chain_moved=0.001), "by 0.1% of what independent draws differ by"),
         (Watched(chain_moved=0.001, round_trips=3.0, swapped=0.5), None),  # slow at 1, and fed from above
         (Watched(chain_moved=0.9, round_trips=0.0, swapped=0.5), "no chain has come back"),
+        (
+            Watched(chain_moved=0.9, chain_crossed=0.01),
+            "two phases, and 10 training steps go 1.0% of the way",
+        ),
+        (Watched(chain_moved=0.9, chain_crossed=0.0, round_trips=3.0), None),
+        (Watched(chain_moved=0.9, chain_crossed=0.1), None),
         (Watched(), None),
     ],
     ids=str,

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from unibound.evaluation.evaluate import Evaluation, evaluate
-from unibound.runs.watch import Watched, watch
+from unibound.runs.watch import STILL, Watched, _crossed, watch
 from unibound.testing import World
-from unibound.testing.priors import Rates, Table
+from unibound.testing.priors import Categories, Rates, Table
 from unibound.testing.verdict import FALSE_ALARM
 
-CHAIN = {"reconstruction", "code_free_energy", "chain_free_energy", "chain_moved"}
+CHAIN = {"reconstruction", "code_free_energy", "chain_free_energy", "chain_moved", "chain_crossed"}
 
 
 class Still(Table):
@@ -111,6 +111,7 @@ def test_chains_that_stay_and_chains_that_forget(prior: type[Table], moved: floa
     torch.manual_seed(0)
     found = look(World.of_bits(3, prior((2,), num_chains=4000)))
     assert found.chain_moved == pytest.approx(moved, abs=0.06)
+    assert found.chain_crossed == pytest.approx(moved, abs=0.2)
     assert found.reconstruction == pytest.approx(moved / 2, abs=0.1)
 
 
@@ -120,6 +121,57 @@ def test_chains_that_are_all_alike_say_nothing_of_mixing(chains: Tensor):
     world.p.prior.chains.copy_(chains)
     assert look(world).numbers.keys() >= CHAIN - {"chain_moved"}
     assert look(world).chain_moved is None
+
+
+@pytest.mark.parametrize(
+    ("coupling", "up", "stuck"),
+    [(0.2, 1.0, True), (0.2, 0.5, True), (0.05, 1.0, False)],
+    ids=["in one phase", "in both", "of one phase"],
+)
+def test_phases_that_no_chain_leaves_are_seen_however_lively_chains_are(coupling: float, up: float, stuck: bool):
+    spins = pytest.importorskip("unibound_plugins.priors.spin_rbm").SpinRBM
+    identity = pytest.importorskip("unibound_plugins.models.identity").Identity()
+    gaussian = pytest.importorskip("unibound_plugins.likelihoods.gaussian").Gaussian()
+    prior = spins((12,), num_hidden=12, num_chains=100, steps=5)
+    prior.weight.data.fill_(coupling)
+    prior.chains.fill_(1.0)[: int(100 * (1 - up))] = -1
+    for _ in range(10):
+        prior.advance()
+    data = torch.ones(200, 12)
+    data[::2] = -1
+    joint = identity.build(prior, gaussian, gaussian, data.mean(0))
+    found = watch(joint, data, evaluate(joint, data, num_particles=2), seed=0)
+    assert found.chain_moved > STILL  # which says nothing
+    assert (found.stuck is not None) == stuck
+    assert (found.chain_crossed < 0.02) == stuck
+
+
+@pytest.mark.parametrize(("num_chains", "told"), [(50, True), (49, False)])
+def test_codes_that_a_prior_has_not_learned_yet_are_no_phase(num_chains: int, told: bool):
+    """Chains never go there, but what is put there does not stay; and few chains are no evidence at all."""
+    prior = pytest.importorskip("unibound_plugins.priors.spin_rbm").SpinRBM((6,), num_hidden=2, num_chains=num_chains)
+    prior.visible_bias.data.fill_(2.0)
+    prior.chains.fill_(1.0)
+    crossed = _crossed(prior, -torch.ones(200, 6))
+    assert (crossed is not None) == told
+    if told:
+        assert crossed == pytest.approx(1, abs=0.05)
+
+
+class Halves(Categories):
+    """Chains that are all 1, or anything but 1, and stay so: of the same mean, site by site."""
+
+    def gibbs(self, tau: Tensor, steps: int, beta: float = 1.0) -> Tensor:
+        return torch.where(tau == 1, tau, 2.0 * torch.randint(2, tau.shape).to(tau))
+
+
+def test_sides_of_categories_do_not_depend_on_their_numbers():
+    prior = Halves((5,), num_chains=200)
+    prior.chains.fill_(1.0)[::2] = 0.0
+    prior.chains.copy_(prior.move(prior.chains))
+    codes = prior.move(prior.chains.clone())
+    assert _crossed(prior, codes) == 0
+    assert _crossed(prior, torch.ones_like(codes[:, :5])) == 0
 
 
 @pytest.mark.filterwarnings("error")

@@ -51,6 +51,11 @@ MACHINES: dict[str, tuple[Any, dict[str, Any], float]] = {
     "critical spins": (lambda: ising(0.44), {"name": "spin_rbm", "num_hidden": 12}, 0.3),
     # of two phases that no chain leaves by itself
     "cold spins": (lambda: ising(0.8), {"name": "spin_rbm", "num_hidden": 12, "num_replicas": 6}, 0.1),
+    "cold spins, earlier weights": (
+        lambda: ising(0.8),
+        {"name": "spin_rbm", "num_hidden": 12, "num_snapshots": 5},
+        0.1,
+    ),
     "letters": (alignment, {"name": "potts_rbm", "num_hidden": 10, "num_categories": LETTERS}, 0.5),
 }
 LIKELIHOODS = {"gaussian_rbm": "gaussian", "spin_rbm": "spins", "potts_rbm": "categorical"}

@@ -1,6 +1,7 @@
 """RBMs over other units: what they are worth trained, what goes wrong with them, and what they refuse."""
 
 import math
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,32 @@ def test_a_spin_machine_is_a_machine_of_bits_to_the_constant() -> None:
     tau = all_states(spin, (4,))
     assert torch.allclose(prior.free_energy(tau), bits.free_energy((tau + 1) / 2) - offset)
     assert enumeration.log_sum(prior) == pytest.approx(enumeration.log_sum(bits) + offset.item())
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (150, 120)])
+def test_spins_move_as_the_bits_that_they_map_to_at_every_temperature(shape: tuple[int, int]) -> None:
+    """Also at a size where compiled loops take over: equal seeds, equal moves, and energies to the constant."""
+    num_visible, num_hidden = shape
+    torch.manual_seed(0)
+    prior = scatter(SpinRBM((num_visible,), num_hidden=num_hidden), 1, 0.1).float()
+    prior.base_bias.normal_()
+    *machine, offset = prior.as_bits()
+    bits = RBM((num_visible,), num_hidden=num_hidden)
+    named = dict(zip(("weight", "visible_bias", "hidden_bias"), machine, strict=True))
+    bits.load_state_dict(named | {"base_bias": 2 * prior.base_bias}, strict=False)
+    tau = prior.base_sample(64)
+    v = (tau + 1) / 2
+    for beta in (0.0, 0.3, 1.0):
+        constant = (1 - beta) * prior.base_bias.sum() - beta * offset
+        moved = []
+        for one, state in ((prior, tau), (bits, v)):
+            torch.manual_seed(1)
+            moved.append(one.gibbs(state, 3, beta))
+        assert torch.equal(moved[0], 2 * moved[1] - 1)
+        # in float64, since a constant of thousands of nats is taken off
+        own = deepcopy(prior).double().free_energy(tau.double(), beta)
+        theirs = deepcopy(bits).double().free_energy(v.double(), beta)
+        assert torch.allclose(own, theirs + constant.double(), atol=1e-3)
 
 
 @pytest.mark.parametrize("ratio", [3.0, 0.0, -3.0, -20.0, -300.0])

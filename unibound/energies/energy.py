@@ -5,6 +5,7 @@ Shapes: *Z one latent, M chains, S listed states. Everything is in nats.
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from unibound.energies import pacing
+from unibound.energies.past import Past
 from unibound.energies.states import Enumeration
 from unibound.energies.tempering import Flow, swap
 from unibound.errors import UsageError
@@ -51,7 +53,7 @@ class EnergyPrior(Prior):
     and its reverse follow from these. The move is its own (`gibbs`), or a `Transition` set as `transition`.
 
     With several `betas` the chains are tempered: a replica of them moves at each, and neighbors swap after every
-    step. Only the replica at 1 is read by the gradient.
+    step. Only the replica at 1 is read by the gradient. Replicas at earlier weights instead: see `Past`.
 
     An energy may keep latents of its own, such as further layers of a Boltzmann machine. A state is then flat, the
     latent of the model first and these after it, and `inner` says how they are drawn given the first.
@@ -92,6 +94,7 @@ class EnergyPrior(Prior):
         self.register_buffer("replicas", chains.expand(len(betas) - 1, *chains.shape).clone())
         self.steps, self.betas = steps, tuple(betas)
         self.flow = Flow(len(betas), len(chains)) if len(betas) > 1 else None
+        self.past: Past | None = None
         self.advanced = False
         self._transition: Callable[[EnergyPrior, Tensor, float], Tensor] | None = None
         self.pace = 1.0
@@ -265,15 +268,20 @@ class EnergyPrior(Prior):
     @torch.no_grad()
     def advance(self) -> None:
         self.advanced = True
-        for replica, beta in zip((*self.replicas, self.chains), self.betas, strict=True):
-            if self._target is None:
-                replica.copy_(self.move(replica, self.steps, beta))
-            else:
-                replica.copy_(pacing.adapted(self, replica, self.steps, beta, self._target))
+        for rung, (replica, beta) in enumerate(zip((*self.replicas, self.chains), self.betas, strict=True)):
+            with nullcontext() if self.past is None else self.past.at(self, rung):
+                if self._target is None:
+                    replica.copy_(self.move(replica, self.steps, beta))
+                else:
+                    replica.copy_(pacing.adapted(self, replica, self.steps, beta, self._target))
         if self.flow is None:
             return
-        states, swapped = swap(self, torch.cat([self.replicas, self.chains.unsqueeze(0)]), self.betas)
-        self.flow.follow(swapped)
+        states = torch.cat([self.replicas, self.chains.unsqueeze(0)])
+        if self.past is None:
+            states, swapped = swap(self, states, self.betas)
+            self.flow.follow(swapped)
+        else:
+            states = self.past.swapped(self, self.flow, states)
         self.replicas.copy_(states[:-1])
         self.chains.copy_(states[-1])
 

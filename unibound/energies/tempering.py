@@ -99,3 +99,16 @@ class Flow(nn.Module):
         share = 1 / self.seen.clamp(max=MEMORY)
         self.shares += share * (swapped.double().mean(1) - self.shares)
         self.trips += share * (came - self.trips)
+
+    def leave_out(self) -> int:
+        """Leave out the replica, not the first nor the last, whose neighbors will miss it least; its number.
+
+        The last takes its place as another of the same, next to itself.
+        """
+        shares = self.shares.tolist()
+        least = max(range(1, len(shares)), key=lambda r: shares[r - 1] * shares[r])
+        merged = [*shares[: least - 1], shares[least - 1] * shares[least], *shares[least + 1 :], 1.0]
+        self.shares.copy_(self.shares.new_tensor(merged))
+        rows = [row for r, row in enumerate(self.been_hot) if r != least]
+        self.been_hot.copy_(torch.stack([*rows, rows[-1]]))
+        return least

@@ -92,10 +92,11 @@ PANELS = (
     ),
     Panel(
         "Mixing of the chains",
-        {"moved": "chain_moved"},
+        {"moved": "chain_moved", "crossed": "chain_crossed"},
         "of independent draws",
-        "How far one training step moves the chains: 1 if it forgets where they were, 0 if they stay. Healthy is near "
-        "1, or falls slowly as the prior sharpens; below a few hundredths, take more steps, or a lower learning rate.",
+        "How far one training step moves the chains: 1 if it forgets where they were, 0 if they stay; and how far ten "
+        "forget on which side of where codes and chains differ most they were. Healthy is near 1, or falls slowly as "
+        "the prior sharpens; below a few hundredths, take more steps, replicas, or a lower learning rate.",
     ),
     Panel(
         "Swaps of the replicas",

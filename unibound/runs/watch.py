@@ -12,6 +12,7 @@ from unibound.energies.energy import EnergyPrior
 from unibound.evaluation.diagnose import count_active
 from unibound.evaluation.evaluate import Evaluation
 from unibound.joint import JointBound
+from unibound.support import values
 
 SURE = 0.05
 """A bit is saturated if its probability is closer than this to 0 or to 1."""
@@ -19,6 +20,10 @@ CERTAIN = 0.9
 """Share of saturated bits from which on q hardly chooses any more, and is a code rather than a posterior."""
 STILL = 0.02
 """Share of the way to independent draws below which a training step leaves chains where they are."""
+CROSSED, SPAN = 0.02, 10
+"""Share of the way to independent draws below which so many training steps leave states on the side where they are."""
+STARTS, FEWEST = 200, 50
+"""Codes that are moved to see that, and states on either side that tell."""
 LIMIT = 500  # data looked at
 DRAWS = 20  # latents per datum
 
@@ -37,8 +42,11 @@ class Watched:
         chain_free_energy: that of the persistent chains.
         chain_moved: mean squared change of the chains in one training step, relative to that between independent
             draws from them: 1 if a step forgets where it began, 0 if it stays there.
+        chain_crossed: of the two sides of the direction in which codes and chains differ most, how readily states leave
+            either in ten training steps: 1 if they forget on which they were, 0 where both are phases that no chain
+            leaves, however lively it is within its own. None where one side has hardly any.
         swapped: of chains at several temperatures, the least share of swaps accepted between two neighbors, lately.
-        round_trips: chains per hundred that came back from the hottest temperature in one training step, lately.
+        round_trips: chains per hundred that came back from the hottest temperature, or the first weights, in one training step, lately.
         layers: where latents have layers, mean of what each adds to the bound in nats, the lowest first: minus what it
             carries. For a layer between others it is no divergence, and may be above zero.
     """
@@ -51,6 +59,7 @@ class Watched:
     code_free_energy: float | None = None
     chain_free_energy: float | None = None
     chain_moved: float | None = None
+    chain_crossed: float | None = None
     swapped: float | None = None
     round_trips: float | None = None
     layers: tuple[float, ...] | None = None
@@ -59,11 +68,20 @@ class Watched:
     def stuck(self) -> str | None:
         """Why the chains are not to be relied on, and what would help; None where nothing speaks against them."""
         if self.round_trips == 0:
-            return "no chain has come back from the hottest temperature lately; take more replicas, or a lower rate"
-        if self.round_trips is None and self.chain_moved is not None and self.chain_moved < STILL:
             return (
-                f"a training step moves the chains by {self.chain_moved:.1%} of what independent draws differ by; take "
-                "more steps, or replicas at several temperatures"
+                "no chain has come back lately from the hottest temperature, or the first weights; take more replicas, "
+                "or a lower rate"
+            )
+        if self.round_trips is not None:
+            return None  # slow at 1, perhaps, and fed from above
+        cure = "take more steps, or replicas at several temperatures"
+        if self.chain_moved is not None and self.chain_moved < STILL:
+            moved = f"{self.chain_moved:.1%} of what independent draws differ by"
+            return f"a training step moves the chains by {moved}; {cure}"
+        if self.chain_crossed is not None and self.chain_crossed < CROSSED:
+            return (
+                f"there are two phases, and {SPAN} training steps go {self.chain_crossed:.1%} of the way to forgetting "
+                f"in which a chain was; {cure}"
             )
         return None
 
@@ -148,6 +166,27 @@ def _chains(prior: EnergyPrior, codes: Tensor) -> dict[str, Any]:
         "code_free_energy": prior.free_energy(codes).double().mean().item(),
         "chain_free_energy": prior.free_energy(chains).double().mean().item(),
         "chain_moved": (moved - chains).square().double().mean().item() / anew if anew > 0 else None,
+        "chain_crossed": _crossed(prior, codes),
         "swapped": None if prior.flow is None else prior.flow.shares.min().item(),
         "round_trips": None if prior.flow is None else 100 * prior.flow.trips.item(),
     }
+
+
+def _crossed(prior: EnergyPrior, codes: Tensor) -> float | None:
+    """How readily states leave either side of where codes [N, *Z] and chains differ most, under the prior's own moves.
+
+    The rates of leaving the two sides add up to 1 less the autocorrelation of the side: whatever their shares.
+    """
+    listed = values(prior.support)
+    begin = torch.cat([codes[:: -(-len(codes) // STARTS)], prior.chains])
+    both = torch.stack([begin, prior.move(begin, SPAN * prior.steps)]).flatten(2)  # [2, N + M, Z]
+    if listed is not None and len(listed) > 2:  # whose numbers are but names
+        both = torch.cat([both == value for value in listed], 2)
+    both = both.double()
+    _, spread, axes = torch.pca_lowrank(both[0], q=1)
+    beyond = (both - both[0].mean(0)) @ axes[:, 0] > 0  # [2, N + M]
+    sides = [beyond[0], ~beyond[0]]
+    if spread[0] == 0 or min(int(side.sum()) for side in sides) < FEWEST:
+        return None
+    left = beyond[0] != beyond[1]
+    return sum(left[side].double().mean().item() for side in sides)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from unibound import UsageError, hookimpl
+from unibound.energies.past import remember
 from unibound.energies.restricted import Restricted
 from unibound.energies.units import BitUnits, CountUnits, RealUnits, RectifiedUnits, Units
 from unibound.support import real
@@ -31,6 +32,7 @@ class GaussianRBM(Restricted):
         num_chains: persistent chains M.
         steps: block Gibbs steps of every chain per training step.
         num_replicas: temperatures at which the chains are kept, evenly from 0 to 1; neighbors swap after each step.
+        num_snapshots: earlier weights at which they are kept instead, which swap likewise; see `Past`. 0 for none.
         init_scale: standard deviation of the initial weights.
 
     Source: Liao, Kornblith, Ren, Fleet and Hinton, "Gaussian-Bernoulli RBMs without tears" (2022),
@@ -50,6 +52,7 @@ class GaussianRBM(Restricted):
         num_chains: int = 100,
         steps: int = 5,
         num_replicas: int = 1,
+        num_snapshots: int = 0,
         init_scale: float = 0.01,
     ) -> None:
         if num_hidden < 1:
@@ -62,6 +65,7 @@ class GaussianRBM(Restricted):
         self.mean = nn.Parameter(torch.zeros(num_visible))
         self.log_scale = nn.Parameter(torch.zeros(num_visible))
         self.hidden_bias = nn.Parameter(torch.zeros(num_hidden))
+        remember(self, num_snapshots)
 
     def machine(self) -> tuple[Tensor, RealUnits, Units]:
         scale = self.log_scale.exp()

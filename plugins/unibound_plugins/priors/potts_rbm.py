@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from unibound import UsageError, hookimpl
+from unibound.energies.past import remember
 from unibound.energies.restricted import Restricted
 from unibound.energies.units import BitUnits, CategoryUnits
 from unibound.support import Constraint, integer_interval
@@ -25,6 +26,7 @@ class PottsRBM(Restricted):
         num_chains: persistent chains M.
         steps: block Gibbs steps of every chain per training step.
         num_replicas: temperatures at which the chains are kept, evenly from 0 to 1; neighbors swap after each step.
+        num_snapshots: earlier weights at which they are kept instead, which swap likewise; see `Past`. 0 for none.
         init_scale: standard deviation of the initial weights.
 
     Source: Tubiana, Cocco and Monasson, "Learning protein constitutive motifs from sequence data" (2019),
@@ -43,6 +45,7 @@ class PottsRBM(Restricted):
         num_chains: int = 100,
         steps: int = 5,
         num_replicas: int = 1,
+        num_snapshots: int = 0,
         init_scale: float = 0.01,
     ) -> None:
         for name, value, least in (("num_categories", num_categories, 2), ("num_hidden", num_hidden, 1)):
@@ -56,6 +59,7 @@ class PottsRBM(Restricted):
         self.visible_bias = nn.Parameter(torch.zeros(num_visible, num_categories))
         self.hidden_bias = nn.Parameter(torch.zeros(num_hidden))
         self.register_buffer("offset", torch.zeros(()))
+        remember(self, num_snapshots)
 
     @property
     def support(self) -> Constraint:  # pyright: ignore[reportIncompatibleVariableOverride]

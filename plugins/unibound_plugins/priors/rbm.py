@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from unibound import UsageError, hookimpl
 from unibound.energies.bipartite import Bipartite
+from unibound.energies.centering import Centering
+from unibound.energies.past import remember
 
 
 class RBM(Bipartite):
@@ -22,7 +24,10 @@ class RBM(Bipartite):
         num_chains: persistent chains M.
         steps: block Gibbs steps of every chain per training step.
         num_replicas: temperatures at which the chains are kept, evenly from 0 to 1; neighbors swap after each step.
+        num_snapshots: earlier weights at which they are kept instead, which swap likewise; see `Past`. 0 for none.
         init_scale: standard deviation of the initial weights.
+        centered: take gradients as if units were counted from their means over the persistent chains; see `Centering`.
+            It changes how the machine learns, and nothing else. Chains that begin at data leave the means at 1/2.
 
     Source: Smolensky, "Information processing in dynamical systems" (1986); as a prior of a deep
     model, Hu and Salakhutdinov, "Learning deep generative models with discrete latent variables" (2018).
@@ -36,7 +41,9 @@ class RBM(Bipartite):
         num_chains: int = 100,
         steps: int = 5,
         num_replicas: int = 1,
+        num_snapshots: int = 0,
         init_scale: float = 0.01,
+        centered: bool = False,
     ) -> None:
         if num_hidden < 1:
             raise UsageError(f"rbm: num_hidden must be at least 1, not {num_hidden}")
@@ -45,9 +52,20 @@ class RBM(Bipartite):
         self.weight = nn.Parameter(init_scale * torch.randn(num_visible, num_hidden))
         self.visible_bias = nn.Parameter(torch.zeros(num_visible))
         self.hidden_bias = nn.Parameter(torch.zeros(num_hidden))
+        halves = torch.full((num_visible,), 0.5), torch.full((num_hidden,), 0.5)
+        self.centering = Centering(*halves) if centered else None
+        remember(self, num_snapshots)
 
     def machine(self) -> tuple[Tensor, Tensor, Tensor]:
-        return self.weight, self.visible_bias, self.hidden_bias
+        machine = self.weight, self.visible_bias, self.hidden_bias
+        return machine if self.centering is None else self.centering(*machine)
+
+    @torch.no_grad()
+    def advance(self) -> None:
+        super().advance()
+        if self.centering is not None:
+            v = self.chains.flatten(1)  # [M, V]
+            self.centering.follow(v, torch.addmm(self.hidden_bias, v, self.weight).sigmoid())
 
     @classmethod
     def from_weights(

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from unibound import UsageError, hookimpl, kernels
+from unibound.energies.centering import Centering
+from unibound.energies.past import remember
 from unibound.energies.restricted import Restricted
 from unibound.energies.units import SpinUnits
 from unibound.support import spin
@@ -26,7 +28,10 @@ class SpinRBM(Restricted):
         num_chains: persistent chains M.
         steps: block Gibbs steps of every chain per training step.
         num_replicas: temperatures at which the chains are kept, evenly from 0 to 1; neighbors swap after each step.
+        num_snapshots: earlier weights at which they are kept instead, which swap likewise; see `Past`. 0 for none.
         init_scale: standard deviation of the initial weights.
+        centered: take gradients as if spins were counted from their means over the persistent chains; see `Centering`.
+            It changes how the machine learns, and nothing else.
 
     Source: Decelle and Furtlehner, "Restricted Boltzmann machine: recent advances and mean-field theory" (2021),
     https://arxiv.org/abs/2011.11307
@@ -44,7 +49,9 @@ class SpinRBM(Restricted):
         num_chains: int = 100,
         steps: int = 5,
         num_replicas: int = 1,
+        num_snapshots: int = 0,
         init_scale: float = 0.01,
+        centered: bool = False,
     ) -> None:
         if num_hidden < 1:
             raise UsageError(f"spin_rbm: num_hidden must be at least 1, not {num_hidden}")
@@ -54,9 +61,20 @@ class SpinRBM(Restricted):
         self.weight = nn.Parameter(init_scale * torch.randn(num_visible, num_hidden))
         self.visible_bias = nn.Parameter(torch.zeros(num_visible))
         self.hidden_bias = nn.Parameter(torch.zeros(num_hidden))
+        self.centering = Centering(torch.zeros(num_visible), torch.zeros(num_hidden)) if centered else None
+        remember(self, num_snapshots)
 
     def machine(self) -> tuple[Tensor, SpinUnits, SpinUnits]:
-        return self.weight, SpinUnits(self.visible_bias), SpinUnits(self.hidden_bias)
+        machine = self.weight, self.visible_bias, self.hidden_bias
+        weight, visible, hidden = machine if self.centering is None else self.centering(*machine)
+        return weight, SpinUnits(visible), SpinUnits(hidden)
+
+    @torch.no_grad()
+    def advance(self) -> None:
+        super().advance()
+        if self.centering is not None:
+            v = self.chains.flatten(1)  # [M, V]
+            self.centering.follow(v, torch.addmm(self.hidden_bias, v, self.weight).tanh())
 
     @classmethod
     def from_weights(cls, weight: Tensor, visible_bias: Tensor, hidden_bias: Tensor) -> "SpinRBM":
