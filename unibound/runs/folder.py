@@ -27,7 +27,7 @@ from unibound.settings.records import Settings
 
 RESOLVED, LOCK = "resolved.toml", ".lock"
 
-ELSEWHERE = ("data.", "device", "threads")
+ELSEWHERE = ("data.", "device", "threads", "warm_start")
 """Settings of the machine, which a run may be moved from; whether the data are the same is seen by their digest."""
 
 Say = Callable[[str], object]

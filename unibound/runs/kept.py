@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+from unibound.errors import UsageError
 from unibound.joint import JointBound
 from unibound.runs import checkpoint
 from unibound.runs.checkpoint import About
+from unibound.runs.folder import RESOLVED, read_settings, warn
 from unibound.settings.records import Settings
 
 
@@ -35,3 +37,26 @@ def load_kept(joint: JointBound, found: Path) -> None:
         missing, stray = joint.load_state_dict(own, strict=False)  # training may have hung something there again
         if wrong := [name for name in [*missing, *stray] if not name.startswith("auxiliary.")]:
             raise KeyError(f"{', '.join(wrong)} in one of them only")
+
+
+def begin(joint: JointBound, settings: Settings, checkpoints: Path) -> None:
+    """Put the weights in that training begins with, where the settings name some and nothing is trained yet.
+
+    Parameters are all of them taken; of buffers, chains among them, those that are as large as here.
+
+    Raises:
+        UsageError: no run or export there, or one of other networks.
+    """
+    start = settings.warm_start
+    if start is None or checkpoint.finished(checkpoints):
+        return
+    found, _, _ = kept(start / checkpoint.CHECKPOINTS, read_settings(start, warn))
+    weights, own = checkpoint.load_weights(found), joint.state_dict()
+    fits = {name: value for name, value in weights.items() if name in own and value.shape == own[name].shape}
+    if left := [name for name, _ in joint.named_parameters() if name not in fits]:
+        there = list(weights[left[0]].shape) if left[0] in weights else "not there"
+        raise UsageError(
+            f"warm_start: {left[0]} of {list(own[left[0]].shape)} is {there} in {start}; "
+            f"give the model and the prior that {start / RESOLVED} has"
+        )
+    joint.load_state_dict(fits, strict=False)

@@ -35,7 +35,7 @@ from unibound.runs.build import Loaded, build, load, looks_at_data, parse_device
 from unibound.runs.environment import ENVIRONMENT, KNOWN, Known, data_digest, environment
 from unibound.runs.files import write_sealed
 from unibound.runs.folder import RESOLVED, Say, read_settings, warn
-from unibound.runs.kept import kept, load_kept
+from unibound.runs.kept import begin, kept, load_kept
 from unibound.runs.metrics import METRICS
 from unibound.runs.overflow import CURE, largest_weight
 from unibound.runs.progress import Bar, Progress, no_bar
@@ -52,8 +52,7 @@ __all__ = ["METRICS", "RESOLVED", "Run", "read_settings"]
 class Run:
     """A folder, its settings, and the joint and the data they describe, which are loaded once they are needed.
 
-    Args:
-        known: what is known of the data without them.
+    What is `known` of the data is there without them.
     """
 
     path: Path
@@ -215,6 +214,7 @@ class Run:
 
     def training(self) -> Training:
         """The joint at the beginning of its training. Raises UsageError if it cannot be trained."""
+        begin(self.joint, self.settings, self.checkpoints)
         x, size = self.splits.rows("train"), self.settings.batch_size
         return Training(self.joint, self.settings.stages, x, batch_size=size, dynamic=self.dynamic)
 

@@ -1,6 +1,7 @@
 """The settings of a run, as attrs records. `layers` reads and writes them."""
 
 import timeit
+from pathlib import Path
 from typing import Any, Literal
 
 import attrs
@@ -181,6 +182,7 @@ class Settings(Record):
         transition: how the states of a prior with an energy are moved; by default as it moves them itself.
         partition: how log Z is found where the prior is not normalized.
         stages: what is trained, in order.
+        warm_start: the folder of a run or of an export of the same networks, with whose weights training begins.
         batch_size: data per training step.
         num_particles: particles per datum of the evaluation.
         validate_every: epochs between looks at the validation set.
@@ -204,6 +206,7 @@ class Settings(Record):
     transition: Choice | None = attrs.field(default=None, metadata={"kind": "transition", "name": None})
     partition: Choice | Missing = _default_if_needed("partition_estimator", defaults.PARTITION_ESTIMATOR)
     stages: tuple[Stage, ...] = attrs.field(factory=lambda: (Stage(),))
+    warm_start: Path | None = None
     batch_size: int = attrs.field(default=50, validator=ge(1))
     num_particles: int = attrs.field(default=5000, validator=ge(1))
     validate_every: int = attrs.field(default=10, validator=ge(1))
