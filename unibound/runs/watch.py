@@ -46,7 +46,8 @@ class Watched:
             either in ten training steps: 1 if they forget on which they were, 0 where both are phases that no chain
             leaves, however lively it is within its own. None where one side has hardly any.
         swapped: of chains at several temperatures, the least share of swaps accepted between two neighbors, lately.
-        round_trips: chains per hundred that came back from the hottest temperature, or the first weights, in one training step, lately.
+        round_trips: chains per hundred that came back from the hottest temperature, or the first weights, in one
+            training step, lately.
         layers: where latents have layers, mean of what each adds to the bound in nats, the lowest first: minus what it
             carries. For a layer between others it is no divergence, and may be above zero.
     """
