@@ -10,12 +10,14 @@ from torch import Tensor
 
 from unibound import UsageError
 from unibound.distributions.truncated import Rectified
+from unibound.energies.units import CountUnits
 from unibound.evaluation.certify import certify
 from unibound.partition import annealing, enumeration, schedules
 from unibound.settings.defaults import likelihood_over
 from unibound.support import integer_interval, require, spin
 from unibound.testing import examine_prior
-from unibound.testing.listing import all_states, scatter
+from unibound.testing.listing import all_states, number, scatter
+from unibound.testing.verdict import chi_square
 
 SpinRBM = pytest.importorskip("unibound_plugins.priors.spin_rbm").SpinRBM
 GaussianRBM = pytest.importorskip("unibound_plugins.priors.gaussian_rbm").GaussianRBM
@@ -153,6 +155,16 @@ def test_rectified_draws_follow_their_density(ratio: float) -> None:
     rank = (torch.arange(len(draws)) + 0.5) / len(draws)
     assert (below[position] - rank).abs().max() * math.sqrt(len(draws)) < 2.7
     assert made.mean.item() == pytest.approx(draws.mean().item(), rel=0.05)
+
+
+def test_counts_are_drawn_as_they_are_scored() -> None:
+    torch.manual_seed(0)
+    units = CountUnits(torch.tensor([-1.5, 0.3, 2.0]).double(), 4)
+    field = torch.tensor([[0.5, 0.0, -0.2]]).double()
+    listed = all_states(units.support, (3,))
+    draws = units.given(field).sample((20_000,)).squeeze(1)
+    statistic, limit = chi_square(number(draws, units.support), units.log_prob(listed, field).squeeze(1).exp())
+    assert statistic < limit
 
 
 def test_bits_of_another_kind_are_refused_and_posteriors_found() -> None:

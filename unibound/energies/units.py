@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Binomial, Distribution, Independent, Normal, constraints
 from torch.nn.functional import embedding_bag, one_hot, softplus
+from torch.types import _size
 
 from unibound.distributions import Bits
 from unibound.distributions.discrete import Categories, Spins
@@ -206,6 +207,17 @@ class RealUnits(Units):
         return attrs.evolve(self, **{name: value.to(self.bias) for name, value in made.naturals.items()})
 
 
+class _Tied(Binomial):
+    """Drawn as that many bits, which is quicker while they are few; torch draws by waiting times."""
+
+    def sample(self, sample_shape: _size = ()) -> Tensor:
+        with torch.no_grad():
+            count = torch.zeros(self._extended_shape(torch.Size(sample_shape))).to(self.probs)
+            for _ in range(int(self.total_count.max())):
+                count += torch.rand_like(count) < self.probs
+            return count
+
+
 @attrs.frozen(eq=False)
 class CountUnits(Units):
     """0 .. n under binomial coefficients, which is n bits tied together: A(t) = n softplus(t).
@@ -228,7 +240,7 @@ class CountUnits(Units):
         return self.most * softplus(self.bias + field).sum(-1)
 
     def given(self, field: Tensor = NO_FIELD) -> Distribution:
-        counts = Binomial(self.most, logits=self.bias + field, validate_args=False)
+        counts = _Tied(self.most, logits=self.bias + field, validate_args=False)
         return Independent(counts, 1, validate_args=False)
 
     def fitted(self, u: Tensor) -> Self:
