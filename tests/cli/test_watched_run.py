@@ -112,7 +112,12 @@ def scalars(folder: str) -> dict[str, list[tuple[int, float]]]:
 
 
 def expected(folder: str) -> dict[str, list[tuple[int, float]]]:
+    """The metrics, but for the bound: that is on log p, by the log Z of the last look."""
     lines = metrics(folder)
+    log_z = 0.0
+    for line in lines:
+        log_z = line.get("log_z", log_z) or 0.0
+        line["bound"] -= log_z
     names = {name for line in lines for name in line} - {"done", "stage", "epoch"}
     return {name: [(line["done"], pytest.approx(line[name])) for line in lines if name in line] for name in names}
 
@@ -120,6 +125,18 @@ def expected(folder: str) -> dict[str, list[tuple[int, float]]]:
 def test_tensorboard_sees_the_metrics(cli: Cli, tiny: Words) -> None:
     pytest.importorskip("tensorboard")
     assert cli(*tiny(epochs=4), "--tensorboard").code == 0
+    assert scalars("run") == expected("run")
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_the_bound_on_tensorboard_is_that_on_log_p(cli: Cli, tiny: Words, every: int) -> None:
+    """A machine with log Z far from zero: what is not normalized shows."""
+    pytest.importorskip("tensorboard")
+    assert cli(*tiny(epochs=4, validate_every=every, estimator="vimco", prior="rbm"), "--tensorboard").code == 0
+    lines = metrics()
+    assert min(abs(line["log_z"]) for line in lines if "log_z" in line) > 1
+    assert scalars("run")["bound"][0][1] == pytest.approx(lines[0]["bound"] - lines[0]["log_z"])
+    assert len(scalars("run")["bound"]) == 4
     assert scalars("run") == expected("run")
 
 

@@ -222,6 +222,7 @@ MISTAKES: dict[str, tuple[Callable[[unibound.Trained], object], str]] = {
     "latents of another kind": (lambda m: m.decode(np.full((2, 4), 0.5)), "bits"),
     "no samples": (lambda m: m.sample(0), "at least 1"),
     "no particles of an evaluation": (lambda m: m.score(X, num_particles=0), "particles"),
+    "no particles of an evaluation of a split": (lambda m: m.evaluate(num_particles=0), "particles"),
     "a split of a run that there is not": (lambda m: m.evaluate(split="half"), "train, valid or test"),
     "a posterior that there is not": (lambda m: m.evaluate(posterior="guess"), "guess"),
     "a mask of another shape": (lambda m: m.impute(X, np.zeros(3)), "shape"),

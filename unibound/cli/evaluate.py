@@ -61,7 +61,8 @@ def evaluate(
         if data is None:
             found = run.evaluate_all(split, normalized, num_particles=num_particles, **options)
         else:
-            options |= {"num_particles": num_particles or run.settings.num_particles, "levels": rows.levels}
+            count = run.settings.num_particles if num_particles is None else num_particles
+            options |= {"num_particles": count, "levels": rows.levels}
             with seeded(run.settings.seed):
                 found = evaluate_all(run.joint, rows.rows(split), normalized, **options)
     found = [attrs.evolve(one, seconds=one.seconds + more) for one, more in zip(found, seconds, strict=True)]

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable, Iterator
 
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
-
 from unibound.runs.progress import Progress
 
 
 def shown(epochs: Iterable[Progress], total: int, *, show: bool) -> Iterator[Progress]:
     """The same epochs, and a bar that says how many are done, and how good the model is."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
     text = TextColumn("{task.fields[text]}")
     columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), text)
     with Bars(*columns, disable=not show) as bars:

@@ -262,7 +262,7 @@ class Run:
                 self.joint,
                 spread(self.rows(split), limit),
                 normalized,
-                num_particles=num_particles or self.settings.num_particles,
+                num_particles=self.settings.num_particles if num_particles is None else num_particles,
                 max_memory=max_memory,
                 levels=self.splits.levels,
                 posterior=posterior,
