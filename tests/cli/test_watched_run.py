@@ -154,6 +154,7 @@ def test_tensorboard_forgets_what_an_interruption_lost(cli: Cli, tiny: Words, mi
         next(seen)
         if count == mirrored:
             seen = epochs
+    epochs.close()  # as the end of its process would: the run is nobody's now
     if mirrored == 3:
         newest = checkpoint.newest(run.checkpoints)
         newest.rename(newest.with_name("lost"))
