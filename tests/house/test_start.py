@@ -5,12 +5,14 @@ import sys
 
 import pytest
 
-SAY = "print(*sorted({'torch', 'numpy', 'unibound_plugins'} & sys.modules.keys()), file=sys.stderr)"
+HEAVY = "torch numpy unibound_plugins"
+DRAWING = "rich matplotlib jinja2 cyclopts"
 
 
-def heavy(code: str) -> list[str]:
-    """What of the heavy packages is imported once a fresh Python has run some code."""
-    done = subprocess.run([sys.executable, "-c", f"import sys\n{code}\n{SAY}"], capture_output=True, text=True)
+def heavy(code: str, packages: str = HEAVY) -> list[str]:
+    """What of some packages is imported once a fresh Python has run some code."""
+    say = f"print(*sorted(set({packages.split()}) & sys.modules.keys()), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", f"import sys\n{code}\n{say}"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stderr.split()
 
@@ -31,3 +33,12 @@ def test_public_names_bring_what_they_need() -> None:
     assert "torch" in heavy("import unibound; unibound.Run")
     assert "torch" in heavy("from unibound import *; JointBound")
     assert "torch" in heavy("from unibound import kernels")
+
+
+@pytest.mark.parametrize("code", ["import unibound", "import unibound; unibound.fit, unibound.load, unibound.Trained"])
+def test_who_trains_from_python_does_not_wait_for_what_draws(code: str) -> None:
+    assert heavy(code, DRAWING) == []
+
+
+def test_who_wants_a_report_gets_what_draws() -> None:
+    assert "jinja2" in heavy("import unibound.report.page", DRAWING)

@@ -28,7 +28,6 @@ from unibound.front.arrays import like, rows_of
 from unibound.front.imputation import impute, mean, seeded
 from unibound.joint import JointBound
 from unibound.partition.log_z import NormalizedPrior, PartitionEstimator
-from unibound.report import page
 from unibound.runs import metrics
 from unibound.runs.export import export
 from unibound.runs.prepare import prepared
@@ -175,6 +174,8 @@ class Trained:
 
     def report(self, output: str | Path | None = None) -> Path:
         """Write one HTML page about the run, by default into its folder, and return its path."""
+        from unibound.report import page  # and with it what draws and fills in pages
+
         return page.write(self.run.path, None if output is None else Path(output))
 
     def save(self, path: str | Path) -> Path:
