@@ -9,9 +9,10 @@ from pathlib import Path
 
 import attrs
 import numpy as np
+import torch
 
-from unibound.data.rows import Rows
-from unibound.data.splits import PARTS, Splits, hold_out
+from unibound.data.rows import Rows, spread
+from unibound.data.splits import PARTS, Splits
 from unibound.errors import UsageError
 from unibound.support import Constraint, integer_interval
 
@@ -66,25 +67,30 @@ def _parted(
 ) -> Labeled:
     """Three parts of what may be fewer; labels go with their data."""
     rows = {name: Rows.of(x) for name, x in parts.items()}
-    places = {name: Rows.of(np.arange(len(x), dtype=np.float32)[:, None]) for name, x in parts.items()}
+    at = {name: torch.arange(len(x)) for name, x in rows.items()}
     words = {name: labels.get(name, []) for name in parts}
     for name in ("test", "valid"):
-        if name not in rows:
-            count = max(1, len(rows["train"]) // 10)
-            if len(rows["train"]) <= count:
-                raise UsageError(f"{path}: {len(rows['train'])} data are too few to split off {count} as {name}")
-            rows["train"], rows[name] = hold_out(rows["train"], count)
-            places["train"], places[name] = hold_out(places["train"], count)
+        if name not in parts:
+            count = max(1, len(at["train"]) // 10)
+            if len(at["train"]) <= count:
+                raise UsageError(f"{path}: {len(at['train'])} data are too few to split off {count} as {name}")
+            at[name] = spread(at["train"], count)
+            at["train"] = at["train"][~torch.isin(at["train"], at[name])]
             words[name] = words["train"]  # of the same list, at other places
+    made = dict(rows)
+    for name in PARTS:
+        if name not in parts or len(at[name]) < len(rows[name]):
+            made[name] = rows["train"].part(at[name])  # once each, out of what may be a file
     known = {} if over is None else {"support": over}
-    splits = Splits(*(rows[name] for name in PARTS), source=str(path), **known)
-    kept = {name: [words[name][int(at)] for at in places[name][:].flatten()] for name in PARTS if words[name]}
+    splits = Splits(*(made[name] for name in PARTS), source=str(path), **known)
+    kept = {name: [words[name][place] for place in at[name].tolist()] for name in PARTS if words[name]}
     return Labeled(splits, kept)
 
 
 def _array(path: Path) -> np.ndarray:
     try:
-        found = np.load(path, allow_pickle=False)
+        # Mapped, and not read: what is split off it is copied once.
+        found = np.load(path, mmap_mode="c", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise UsageError(f"{path}: is damaged, or no .npy file of numbers: {str(error).splitlines()[0]}") from error
     if not isinstance(found, np.ndarray):
