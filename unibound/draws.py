@@ -120,6 +120,7 @@ class Chain(Drawn):
                 f"{list(first.event_shape)}; give one size per piece, that of its events"
             )
         self.first, self.rest, self.sizes = first, tuple(rest), list(sizes)
+        self.downward = downward
         self._order = -1 if downward else 1  # of the pieces as they lie, to be as they are drawn; and back
         super().__init__(first.batch_shape, torch.Size([sum(sizes)]), validate_args=False)
 

@@ -10,6 +10,7 @@ from unibound_plugins.priors.bernoulli import Bernoulli
 from unibound_plugins.priors.gaussian import Gaussian
 
 from unibound import JointBound, UsageError, registries
+from unibound.distributions.flattening import flatten
 from unibound.draws import Chain
 from unibound.settings import sources
 from unibound.testing import examine_model
@@ -92,3 +93,14 @@ def test_a_prior_of_bits_on_top_is_refused_in_one_line() -> None:
     with pytest.raises(UsageError, match=r"ladder has latents over reals.*use gaussian") as caught:
         Ladder(sizes=(3, 2), hidden=(4, 4)).build(Bernoulli((2,)), BITS, BITS, torch.full((5,), 0.4))
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("sizes", [(3, 2), (2, 2)])
+def test_a_ladder_that_is_flattened_is_still_drawn_from_the_top(sizes: tuple[int, ...]) -> None:
+    """Pieces of one size would be taken for each other, and nothing would complain."""
+    joint, x = joint_of("downwards", sizes), torch.rand(6, 5).round().double()
+    made = joint.q(x)
+    same = flatten(made, 1.0)
+    assert isinstance(same, Chain)
+    tau = made.sample((4,))
+    torch.testing.assert_close(same.log_prob(tau), made.log_prob(tau))

@@ -113,4 +113,4 @@ def _(made: Chain, factor: float) -> Distribution | None:
 
         return flattened
 
-    return Chain(first, [flat(make) for make in made.rest], made.sizes)
+    return Chain(first, [flat(make) for make in made.rest], made.sizes, downward=made.downward)
