@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from unibound import UsageError
@@ -142,3 +143,14 @@ def test_what_is_no_folder_of_images_is_refused() -> None:
     np.save("flat.npy", np.arange(9))
     with pytest.raises(UsageError, match=r"flat.npy: holds int64 \[9\]"):
         read(Path("flat.npy"))
+
+
+def test_what_was_loaded_does_not_change_with_its_file(tmp_path: Path) -> None:
+    path, x = tmp_path / "x.npy", np.arange(120, dtype=np.uint8).reshape(40, 3)
+    np.save(path, x)
+    splits = read(path).splits
+    with path.open("r+b") as file:  # the same file, which may still be mapped
+        file.seek(-x.nbytes, 2)
+        file.write(bytes(x.nbytes))
+    found = torch.cat([splits.rows(name).kept for name in ("train", "valid", "test")])
+    assert torch.equal(found.sort(0).values, torch.from_numpy(x))
