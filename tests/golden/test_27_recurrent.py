@@ -14,7 +14,8 @@ from torch.nn.functional import pad
 
 from unibound import JointBound
 from unibound.distributions import Bits
-from unibound.sequences.recurrent import Follower, Recurrence, RecurrentGeneration, RecurrentInference, filtering_bound
+from unibound.sequences.filtering import filtering_bound
+from unibound.sequences.recurrent import Follower, Recurrence, RecurrentGeneration, RecurrentInference
 
 
 def empty_or(weight: Any, bias: Any) -> nn.Module:

@@ -17,7 +17,8 @@ from unibound import JointBound, UsageError
 from unibound.draws import Chain, draw
 from unibound.networks import Inference
 from unibound.runs.train import Training
-from unibound.sequences.recurrent import RecurrentGeneration, filtering_bound
+from unibound.sequences.filtering import filtering_bound
+from unibound.sequences.recurrent import RecurrentGeneration
 from unibound.settings import sources
 from unibound.testing.listing import all_bits, scatter
 from unibound.weights import log_mean_exp

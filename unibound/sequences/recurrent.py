@@ -4,7 +4,6 @@ Shapes: T steps, B batch, *X one datum, Z latents of one step, S numbers of a st
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +15,6 @@ from unibound.errors import UsageError
 from unibound.generation import Generation
 from unibound.networks import Inference
 from unibound.support import Constraint
-from unibound.weights import log_mean_exp
 
 
 class Present(Drawn):
@@ -101,11 +99,24 @@ class Recurrence(nn.Module, ABC):
 
 
 class Follower(nn.Module, ABC):
-    """q's part of each step."""
+    """q's part of each step. It reads the state of p, and what it remembers of the steps before is its own."""
+
+    def look(self, memory: Tensor | None, before: Tensor | None, state: Tensor, x: Tensor, t: int) -> Tensor | None:
+        """What it remembers [..., M] once it has looked at step t, before z_t is drawn: by default z_{t-1}, if any.
+
+        Args:
+            memory: what it remembered in the step before [..., M]; None in the first.
+            before: z_{t-1} [..., Z]; None in the first step.
+            state: of p, before step t [..., S].
+            x: the datum [..., *X].
+            t: the step.
+        """
+        del memory, state, x, t
+        return before
 
     @abstractmethod
-    def forward(self, state: Tensor, x: Tensor, before: Tensor | None, t: int) -> Distribution:
-        """q(z_t | x, z_<t) by the state before step t [..., S], the datum [..., *X] and z_{t-1} [..., Z], if any."""
+    def forward(self, state: Tensor, x: Tensor, memory: Tensor | None, t: int) -> Distribution:
+        """q(z_t | x, z_<t) by the state before step t [..., S], the datum [..., *X], and what `look` remembered."""
 
 
 class RecurrentInference(Inference):
@@ -121,41 +132,45 @@ class RecurrentInference(Inference):
             raise UsageError(f"this q follows a recurrence, but {type(p).__name__} has none; use RecurrentGeneration")
         self._recurrence = (p.recurrence,)
 
-    def step(self, state: Tensor, x: Tensor, before: Tensor | None, t: int) -> Distribution:
+    def step(self, state: Tensor, x: Tensor, memory: Tensor | None, t: int) -> Distribution:
         """q(z_t | x, z_<t), which is 0 for certain where step t of x is padding."""
-        made, there = self.follower(state, x, before, t), self._recurrence[0].there(x, t)
+        made, there = self.follower(state, x, memory, t), self._recurrence[0].there(x, t)
         return made if there is None else Present(made, there)
 
     def forward(self, x: Tensor) -> Distribution:
         if not self._recurrence:
             raise UsageError("a recurrent q follows p, and has not seen it; make a JointBound of the two")
-        recurrence, walk = self._recurrence[0], _Walk(self._recurrence[0], x)
-        first = self.step(walk.state([]), x, None, 0)
-        rest = [lambda pieces, t=t: self.step(walk.state(pieces), x, pieces[-1], t) for t in range(1, recurrence.steps)]
-        return Chain(first, rest, [recurrence.size] * recurrence.steps)
+        recurrence, walk = self._recurrence[0], _Walk(self._recurrence[0], self.follower, x)
+
+        def make(pieces: list[Tensor]) -> Distribution:
+            state, memory = walk.before_step(pieces)
+            return self.step(state, x, memory, len(pieces))
+
+        return Chain(make([]), [make] * (recurrence.steps - 1), [recurrence.size] * recurrence.steps)
 
 
 class _Walk:
-    """States along a chain that grows piece by piece, each computed once."""
+    """States of p and memories of q along a chain that grows piece by piece, each computed once."""
 
-    def __init__(self, recurrence: Recurrence, x: Tensor) -> None:
-        self.recurrence, self.x = recurrence, x
-        self.begin = recurrence.start(x.shape[: x.dim() - recurrence.x_dims])
+    def __init__(self, recurrence: Recurrence, follower: Follower, x: Tensor) -> None:
+        self.recurrence, self.follower, self.x = recurrence, follower, x
+        begin = recurrence.start(x.shape[: x.dim() - recurrence.x_dims])
         self.pieces: list[Tensor] = []
-        self.states: list[Tensor] = []
+        self.met = [(begin, follower.look(None, None, begin, x, 0))]
 
-    def state(self, pieces: list[Tensor]) -> Tensor:
+    def before_step(self, pieces: list[Tensor]) -> tuple[Tensor, Tensor | None]:
+        """The state before the step that follows some pieces, and what q then remembers."""
         known = 0
         while known < min(len(pieces), len(self.pieces)) and pieces[known] is self.pieces[known]:
             known += 1
-        del self.pieces[known:], self.states[known:]
+        del self.pieces[known:], self.met[known + 1 :]
         for t in range(known, len(pieces)):
-            before = self.states[-1] if self.states else self.begin
-            lead = pieces[t].shape[:-1]
-            before = before.expand(*lead, before.shape[-1])
-            self.states.append(self.recurrence.after(before, pieces[t], self.x, t))
+            before, memory = self.met[-1]
+            before = before.expand(*pieces[t].shape[:-1], before.shape[-1])
+            state = self.recurrence.after(before, pieces[t], self.x, t)
+            self.met.append((state, self.follower.look(memory, pieces[t], state, self.x, t + 1)))
             self.pieces.append(pieces[t])
-        return self.states[-1] if pieces else self.begin
+        return self.met[-1]
 
 
 class RecurrentGeneration(Generation):
@@ -178,14 +193,15 @@ class RecurrentGeneration(Generation):
         return torch.stack(data), torch.stack(latents)
 
     def step(self, state: Tensor, x: Tensor, z: Tensor, t: int) -> tuple[Tensor, Tensor, Tensor]:
-        """log p of the data and of the latents of step t [...], 0 where it is padding, and the state after it."""
+        """log p of the data and of the latents of step t [...], 0 where it is padding, and the state for the next."""
         there = self.recurrence.there(x, t)
         prior, made = self.recurrence.prior(state, t), self.recurrence.data(state, z, t)
         log_z = prior.log_prob(z)
         log_x = torch.zeros_like(log_z) if made is None else made.log_prob(self.recurrence.part(x, t))
         if there is not None:
             log_x, log_z = torch.where(there > 0, log_x, 0.0), torch.where(there > 0, log_z, 0.0)
-        return log_x, log_z, self.recurrence.after(state, z, x, t)
+        last = t + 1 == self.recurrence.steps  # after which nobody asks for a state
+        return log_x, log_z, state if last else self.recurrence.after(state, z, x, t)
 
     def log_terms(self, x: Tensor, tau: Tensor) -> Tensor:
         data, latents = self.step_terms(x, tau)
@@ -205,39 +221,3 @@ class RecurrentGeneration(Generation):
                 parts.append(made.sample())
             state = self.recurrence.move(state, pieces[-1], self.recurrence.join(parts), t)
         return self.recurrence.join(parts), torch.cat(pieces, -1)
-
-
-def resample(log_w: Tensor) -> Tensor:
-    """Numbers of particles [K, B], drawn independently in proportion to the weights of log-weights [K, B]."""
-    return torch.multinomial(log_w.softmax(0).T, len(log_w), replacement=True).T
-
-
-def filtering_bound(
-    q: RecurrentInference, p: RecurrentGeneration, x: Tensor, k: int, choose: Callable[[Tensor], Tensor] = resample
-) -> Tensor:
-    """A lower bound on log p(x) by K particles that are resampled between steps: x [B, *X] to [B] nats.
-
-        sum_t log (1/K) sum_k w_t^k,   w_t = p(x_t, z_t | x_<t, z_<t) / q(z_t | x, z_<t)
-
-    Its exponential is an unbiased estimate of p(x). Gradients through it leave out those of the resampling.
-
-    Args:
-        q: draws latents.
-        p: what they are weighed by.
-        x: data [B, *X].
-        k: number of particles K.
-        choose: maps log-weights [K, B] to numbers of particles [K, B], each in proportion to its weight.
-
-    Source: Maddison et al., "Filtering variational objectives" (2017), https://arxiv.org/abs/1705.09279
-    """
-    state, before = p.recurrence.start(torch.Size([k, len(x)])), None
-    total = state.new_zeros(len(x))
-    for t in range(p.recurrence.steps):
-        z, log_q = (value.squeeze(0) for value in draw(q.step(state, x, before, t), 1))
-        log_x, log_z, state = p.step(state, x, z, t)
-        log_w = log_x + log_z - log_q  # [K, B]
-        total = total + log_mean_exp(log_w)
-        if t + 1 < p.recurrence.steps:
-            chosen = choose(log_w.detach()).unsqueeze(-1)  # [K, B, 1]
-            state, before = (value.gather(0, chosen.expand_as(value)) for value in (state, z))
-    return total

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from unibound_plugins.models.decoder import Decoder as Decoder
     from unibound_plugins.models.denoising import Denoising as Denoising
     from unibound_plugins.models.diffusion import Diffusion as Diffusion
+    from unibound_plugins.models.draw import DRAW as DRAW
     from unibound_plugins.models.flow import Flow as Flow
     from unibound_plugins.models.identity import Identity as Identity
     from unibound_plugins.models.ladder import Ladder as Ladder

@@ -78,7 +78,7 @@ class Encoder(Follower):
         self._p = (p,)  # in a tuple, so that its parameters are p's
         self.network = network(p.width + p.num_seen, p.width, p.latents, (p.size,))
 
-    def forward(self, state: Tensor, x: Tensor, before: Tensor | None, t: int) -> Distribution:
+    def forward(self, state: Tensor, x: Tensor, memory: Tensor | None, t: int) -> Distribution:
         (p,) = self._p
         seen = (p.part(x, t) - p.x_mean).expand(*state.shape[:-1], -1)
         return read(self.network(torch.cat([state, seen], -1)), p.latents, (p.size,))
