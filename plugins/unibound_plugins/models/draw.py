@@ -43,7 +43,7 @@ class Window(nn.Module):
         self.place, self.points, self.sides = nn.Linear(width, 5), points, (height, breadth)
 
     def forward(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Filters of rows [..., 1, N, H] and of columns [..., 1, N, W], of sum one each; their strength [..., 1, 1, 1]."""
+        """Filters of rows [..., 1, N, H] and columns [..., 1, N, W], of sum one each; their strength [..., 1, 1, 1]."""
         down, across, log_variance, log_stride, log_strength = self.place(hidden)[..., None, None, None].unbind(-4)
         stride = (max(self.sides) - 1) / max(self.points - 1, 1) * log_stride.exp()
         steps = torch.arange(self.points).to(hidden).unsqueeze(-1) - (self.points - 1) / 2  # [N, 1]
