@@ -22,7 +22,7 @@ def test_the_command_says_what_would_be_read(cli: Cli, table: str) -> None:
     found = json.loads(cli("data", table, "--json").out)
     assert (found["shape"], found["likelihoods"]) == ([2], ["bernoulli", "categorical"])
     assert {name: one["count"] for name, one in found["parts"].items()} == {"train": 17, "valid": 1, "test": 2}
-    splits = read(Path(table)).splits
+    splits = read(Path(table))
     assert found["parts"]["train"]["mean"] == pytest.approx(splits.train.mean().item())
     assert sum(found["classes"].values()) == 17
     assert same(splits.support, boolean)

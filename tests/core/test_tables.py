@@ -58,7 +58,7 @@ def test_labels_stay_with_their_data(at: int) -> None:
     names.insert(at, "Label")
     found = read(text("x.csv", [",".join(names), *map(",".join, zip(*columns, strict=True))]))
     for name in ("train", "valid", "test"):
-        x = found.splits.rows(name)[:]
+        x = found.rows(name)[:]
         assert found.labels[name] == [f"class {int(row[0])}" for row in x]
 
 
@@ -70,8 +70,8 @@ def test_a_parquet_table() -> None:
     whole = arrow.table({"a": NUMBERS[:, 0], "target": words, "b": NUMBERS[:, 1], "c": NUMBERS[:, 2]})
     parquet.write_table(whole, "x.parquet")
     found = read(Path("x.parquet"))
-    assert found.splits.digest() == File(text("x.csv", table(NUMBERS))).load().digest()
-    assert found.labels["test"] == [str(int(row[0])) for row in found.splits.test]
+    assert found.digest() == File(text("x.csv", table(NUMBERS))).load().digest()
+    assert found.labels["test"] == [str(int(row[0])) for row in found.test]
     parquet.write_table(arrow.table({"a": [1.0, None], "b": [1, 2]}), "holes.parquet")
     with pytest.raises(UsageError, match="column a misses 1 values"):
         read(Path("holes.parquet"))
@@ -84,10 +84,10 @@ def test_a_folder_of_images_and_its_classes() -> None:
     for number in range(12):
         image(f"all/{'even' if number % 2 == 0 else 'odd'}/{number:02}.png", 10 * number)
     found = read(Path("all"))
-    assert tuple(found.splits.event_shape) == (3, 4)
-    assert same(found.splits.support, integer_interval(0, 255))
+    assert tuple(found.event_shape) == (3, 4)
+    assert same(found.support, integer_interval(0, 255))
     for name in ("train", "valid", "test"):
-        evens = [int(x[0, 0]) % 20 == 0 for x in found.splits.rows(name)[:]]
+        evens = [int(x[0, 0]) % 20 == 0 for x in found.rows(name)[:]]
         assert found.labels[name] == ["even" if even else "odd" for even in evens]
 
 
@@ -98,9 +98,9 @@ def test_a_folder_with_parts_and_colors() -> None:
     image("all/test/grey.jpg", 7)
     found = read(Path("all"))
     assert found.labels == {}
-    assert tuple(found.splits.train.shape) == (5, 3, 3, 4)
-    assert tuple(found.splits.test.shape) == (4, 3, 3, 4)
-    assert found.splits.train[2, :, 0, 0].tolist() == [20, 0, 255]
+    assert tuple(found.train.shape) == (5, 3, 3, 4)
+    assert tuple(found.test.shape) == (4, 3, 3, 4)
+    assert found.train[2, :, 0, 0].tolist() == [20, 0, 255]
 
 
 BAD = {
@@ -148,7 +148,7 @@ def test_what_is_no_folder_of_images_is_refused() -> None:
 def test_what_was_loaded_does_not_change_with_its_file(tmp_path: Path) -> None:
     path, x = tmp_path / "x.npy", np.arange(120, dtype=np.uint8).reshape(40, 3)
     np.save(path, x)
-    splits = read(path).splits
+    splits = read(path)
     with path.open("r+b") as file:  # the same file, which may still be mapped
         file.seek(-x.nbytes, 2)
         file.write(bytes(x.nbytes))

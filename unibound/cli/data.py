@@ -10,17 +10,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from unibound import support
-from unibound.data.files import is_path, read_labeled
-from unibound.data.splits import PARTS
-from unibound.data.tables import Labeled
+from unibound.data.files import File, is_path
+from unibound.data.splits import PARTS, Splits
 from unibound.registry import registries
 
 
 def data(source: str, *, as_json: bool) -> None:
     """Print shapes, ranges, support and classes of a data set by its name, or of a file or folder."""
     known = registries()["data_set"]
-    found = read_labeled(Path(source).expanduser()) if is_path(source, known) else Labeled(known[source]().load(), {})
-    document = describe(found)
+    document = describe((File(Path(source)) if is_path(source, known) else known[source]()).load())
     if as_json:
         print(json.dumps(document))
         return
@@ -41,9 +39,8 @@ def data(source: str, *, as_json: bool) -> None:
         out.print(escape(f"classes of train: {classes}"))
 
 
-def describe(found: Labeled) -> dict[str, Any]:
+def describe(splits: Splits) -> dict[str, Any]:
     """The same as plain values."""
-    splits = found.splits
     parts = {}
     for name in PARTS:
         x = splits.rows(name)
@@ -61,5 +58,5 @@ def describe(found: Labeled) -> dict[str, Any]:
         "support": support.describe(splits.support),
         "likelihoods": [name for name, cls in likelihoods.items() if cls.over(splits.support) is not None],
         "parts": parts,
-        "classes": dict(Counter(found.labels.get("train", []))),
+        "classes": dict(Counter(splits.labels.get("train", []))),
     }

@@ -13,7 +13,7 @@ import torch
 
 from unibound.data.rows import Rows
 from unibound.data.splits import PARTS, DataSet, Splits, hold_out
-from unibound.data.tables import SUFFIXES, Labeled, read
+from unibound.data.tables import SUFFIXES, read
 from unibound.errors import UsageError
 from unibound.support import Constraint, integer_interval
 
@@ -30,15 +30,9 @@ class File(DataSet):
     path: Path
 
     def load(self) -> Splits:
-        """Read the file."""
-        return read_labeled(self.path.expanduser()).splits
-
-
-def read_labeled(path: Path) -> Labeled:
-    """Read a file or folder by what it is; the data of an .npz file have no labels."""
-    if path.is_dir() or path.suffix in SUFFIXES:
-        return read(path)
-    return Labeled(read_npz(path), {})
+        """Read the file or folder by what it is."""
+        path = self.path.expanduser()
+        return read(path) if path.is_dir() or path.suffix in SUFFIXES else read_npz(path)
 
 
 def is_path(text: str, data_sets: Mapping[str, type[DataSet]]) -> bool:

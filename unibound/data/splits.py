@@ -6,7 +6,7 @@ Shapes: N data, *X one datum. Images are upright, and ink is their greatest valu
 import copy
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 import torch
@@ -37,6 +37,7 @@ class Splits:
         source: the file they came from, for error messages.
         support: what one element is made of; where it is left out, what all values together reveal.
         levels: how many grey levels the numbers from 0 to 1 stand for, where they do.
+        labels: of the parts where they are known, the class of each datum, in words.
 
     Raises:
         UsageError: a split that is empty, not finite, of another event shape, or with values outside the support.
@@ -50,6 +51,7 @@ class Splits:
         default=attrs.Factory(lambda self: reveal([self.rows(name) for name in PARTS]), takes_self=True), kw_only=True
     )
     levels: int | None = attrs.field(default=None, kw_only=True)
+    labels: Mapping[str, Sequence[str]] = attrs.field(factory=dict, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         for name in PARTS:
@@ -63,6 +65,8 @@ class Splits:
                     f"{where} has data of shape {list(x.shape[1:])}, train of {list(self.event_shape)}; "
                     "give all splits one shape, one row per datum"
                 )
+            if name in self.labels and len(self.labels[name]) != len(x):
+                raise UsageError(f"{where} has {len(x)} data and {len(self.labels[name])} labels; give each datum one")
             for block in x.blocks():
                 if not block.sum(dtype=torch.float64).isfinite():  # as no sum of finite float32 is
                     raise UsageError(f"{where} holds NaN or infinite values; replace or drop them")

@@ -7,7 +7,6 @@ import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import attrs
 import numpy as np
 import torch
 
@@ -22,20 +21,7 @@ IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".p
 SUFFIXES = (".npy", ".csv", ".tsv", ".parquet")
 
 
-@attrs.frozen(eq=False)
-class Labeled:
-    """Data, and of which class each is.
-
-    Args:
-        splits: the data.
-        labels: for each part the class of each datum, in words; empty where nothing says it.
-    """
-
-    splits: Splits
-    labels: dict[str, list[str]]
-
-
-def read(path: Path) -> Labeled:
+def read(path: Path) -> Splits:
     """Read an array (.npy), a table (.csv, .tsv, .parquet) or a folder of images.
 
     Of what comes in one piece every tenth datum tests, and every tenth of the others validates. A folder may have
@@ -64,7 +50,7 @@ def read(path: Path) -> Labeled:
 
 def _parted(
     path: Path, parts: dict[str, np.ndarray], labels: dict[str, list[str]], over: Constraint | None = None
-) -> Labeled:
+) -> Splits:
     """Three parts of what may be fewer; labels go with their data."""
     rows = {name: Rows.of(x) for name, x in parts.items()}
     at = {name: torch.arange(len(x)) for name, x in rows.items()}
@@ -82,9 +68,8 @@ def _parted(
         if name not in parts or len(at[name]) < len(rows[name]):
             made[name] = rows["train"].part(at[name])  # once each, out of what may be a file
     known = {} if over is None else {"support": over}
-    splits = Splits(*(made[name] for name in PARTS), source=str(path), **known)
     kept = {name: [words[name][place] for place in at[name].tolist()] for name in PARTS if words[name]}
-    return Labeled(splits, kept)
+    return Splits(*(made[name] for name in PARTS), source=str(path), labels=kept, **known)
 
 
 def _array(path: Path) -> np.ndarray:
@@ -156,7 +141,7 @@ def _is_number(word: str) -> bool:
     return True
 
 
-def _images(path: Path) -> Labeled:
+def _images(path: Path) -> Splits:
     named = [name for name in PARTS if (path / name).is_dir()]
     if named and "train" not in named:
         raise UsageError(f"{path}: has folders {', '.join(named)}, but no train")

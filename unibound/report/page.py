@@ -41,9 +41,12 @@ PICTURES = {
     "should be its neighbor: then the model has learned that image by heart.",
     "traversals": "A latent to a row, those that differ most between data: a bit off and on, in five data; a real from "
     "low to high, in one; the other latents as they were. A row of twins is a latent that p does not listen to.",
+    "classes": "Where q puts test data of each class, in the plane in which their mean latents vary most. Classes that "
+    "lie apart are known to the latents, though nobody told them.",
     "chain": "Means of p(x | tau) for the prior's persistent chains, at the last look at the validation set. They "
     "should be as various as the data; many alike mean that chains are stuck in a few modes.",
 }
+MAPS = {"classes": "Map of latents"}
 
 
 @attrs.frozen
@@ -133,6 +136,7 @@ def page(record: Record) -> str:
         verdict=record.verdict,
         claims=record.claims,
         rows=[] if record.result is None else [row for row in record.result.rows if row[0] != "side"],
+        classes=[] if record.result is None else classes(record.result),
         learning=[
             panel(learning, "nats", since, healthy=text)
             for text, since in ((LEARNING, 0), (CLOSER, middle))
@@ -167,7 +171,7 @@ def pictures(record: Record, names: Iterable[str]) -> list[dict[str, str]]:
     return [
         {
             "title": name,
-            "alt": f"Grid of pictures, {name} of {record.path.resolve().name}",
+            "alt": f"{MAPS.get(name, 'Grid of pictures')}, {name} of {record.path.resolve().name}",
             "about": PICTURES[name],
             "data": base64.b64encode(file.read_bytes()).decode(),
         }
@@ -206,3 +210,11 @@ def _shown(name: str, value: Any) -> str:
     if name == "command":
         return shlex.join([Path(value[0]).name, *value[1:]])
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def classes(result: Result) -> list[tuple[str, int, str]]:
+    """Of each class its name, how many test data it has, and their NLL with its standard error."""
+    return [
+        (name, number, f"{nll:.2f}" + ("" if stderr is None else f" ± {stderr:.2f}"))
+        for name, (number, nll, stderr) in result.classes.items()
+    ]

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from unibound import disk
-from unibound.data.rows import Data
+from unibound.data.rows import Data, spread
 from unibound.energies.energy import EnergyPrior
 from unibound.errors import UsageError
 from unibound.joint import JointBound
@@ -128,6 +129,41 @@ def save(folder: Path, joint: JointBound, test: Tensor, train: Data) -> None:
     for name, draw in (("reconstructions", reconstructions), ("traversals", traversals)):
         with contextlib.suppress(UsageError):  # no p(x | tau)
             save_grid(folder / f"{name}.png", draw(joint, test))
+
+
+@torch.no_grad()
+def save_classes(folder: Path, joint: JointBound, test: Data, labels: Sequence[str]) -> None:
+    """Write classes.png: where q puts data of each class, in the plane in which their mean latents vary most.
+
+    Args:
+        folder: of the run.
+        joint: q and p; one without p(x | tau) has no picture.
+        test: data [N, *X].
+        labels: of which class each is [N].
+    """
+    from matplotlib.figure import Figure
+
+    at = spread(torch.arange(len(test), device=test.device), 1000)
+    x, names = test[at], [labels[place] for place in at.tolist()]
+    with joint.evaluating(), contextlib.suppress(UsageError):
+        drawn = joint.q(x).sample(torch.Size([10]))  # [10, N, *Z]
+        joint.p.conditional(drawn[0])
+        codes = drawn.double().mean(0).flatten(1).cpu()
+        spans = torch.linalg.svd(codes - codes.mean(0), full_matrices=False)[2][:2]  # [2, Z]
+        if len(spans) < 2:
+            return
+        spans = spans * spans.gather(1, spans.abs().argmax(1, keepdim=True)).sign()  # the same way round each time
+        plane = codes @ spans.T
+        figure = Figure(figsize=(5, 4), dpi=120, layout="constrained")
+        axes = figure.subplots()
+        for name in sorted(set(names), key=lambda name: (len(name), name)):
+            own = plane[torch.tensor([label == name for label in names])]
+            axes.scatter(own[:, 0], own[:, 1], s=9, label=name, alpha=0.8, linewidths=0)
+        axes.set(xticks=[], yticks=[])
+        figure.legend(loc="outside right upper", frameon=False, markerscale=2)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", metadata={"Software": None})
+        disk.write(folder / "classes.png", buffer.getvalue())
 
 
 def save_look(folder: Path, joint: JointBound, done: int, *, seed: int) -> None:

@@ -2,11 +2,14 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
+import torch
 from cattrs import Converter
+from torch import Tensor
 
 from unibound.claim import Side
 from unibound.errors import UsageError
@@ -36,6 +39,7 @@ class Result:
         prepared: what was done to the data, in words; empty if nothing was.
         weights: which checkpoint's they are, in words.
         untrained: parameter groups that no stage trained.
+        classes: of each class of test data, where data have such, how many there are, their NLL and its standard error.
     """
 
     nll: float
@@ -61,6 +65,7 @@ class Result:
     prepared: str = ""
     weights: str = ""
     untrained: tuple[str, ...] = ()
+    classes: dict[str, tuple[int, float, float | None]] = attrs.field(factory=dict)
 
     @classmethod
     def of(cls, test: Evaluation, *, partition: str, run_dir: Path, **more: Any) -> "Result":
@@ -165,3 +170,12 @@ plain = Converter(forbid_extra_keys=True)
 plain.register_unstructure_hook(Side, lambda side: side.value)
 # What JSON cannot write was written as null: of a number that there must be, it was none.
 plain.register_structure_hook(float, lambda value, _: math.nan if value is None else float(value))
+
+
+def by_class(bounds: Tensor, labels: Sequence[str]) -> dict[str, tuple[int, float, float | None]]:
+    """Of each class, how many data it has, the mean of minus their bounds [N], and its standard error; nats."""
+    found = {}
+    for name in sorted(set(labels), key=lambda name: (len(name), name)):  # 10 after 9
+        own = -bounds[torch.tensor([label == name for label in labels], device=bounds.device)].double()
+        found[name] = (len(own), own.mean().item(), None if len(own) < 2 else own.std().item() / len(own) ** 0.5)
+    return found

@@ -19,7 +19,7 @@ from unibound.runs.folder import RESOLVED, Say
 from unibound.runs.judgment import Judgment
 from unibound.runs.metrics import Metrics
 from unibound.runs.progress import Bar, Progress
-from unibound.runs.result import Result
+from unibound.runs.result import Result, by_class
 from unibound.runs.standing import standing
 from unibound.runs.train import Training, untrained
 from unibound.runs.watch import watch
@@ -84,10 +84,12 @@ def epochs(run: "Run", *, resume: bool, say: Say) -> Generator[Progress | None]:
 
 def finish(run: "Run", seconds: float, bar: Callable[[str, int], Bar]) -> Result:
     """Evaluate a trained run, draw its pictures, and keep what came out in its folder. See `Run.finish`."""
-    start, weights = time.perf_counter(), run.load_kept()
+    start, weights, labels = time.perf_counter(), run.load_kept(), run.splits.labels.get("test", ())
     with torch.random.fork_rng():
         torch.manual_seed(run.settings.seed)
         pictures.save(run.path, run.joint, spread(run.splits.rows("test"), 50)[:], run.splits.rows("train"))
+        if labels:
+            pictures.save_classes(run.path, run.joint, run.splits.rows("test"), labels)
     normalized, found = run.normalize(), {}
     count = len(run.splits.rows("test"))  # of training data as many: enough to see overfitting
     for split in ("test", "train"):
@@ -105,6 +107,7 @@ def finish(run: "Run", seconds: float, bar: Callable[[str, int], Bar]) -> Result
         prepared=run.known.prepared,
         weights=weights,
         untrained=untrained(run.joint, run.settings.stages),
+        classes={} if found["test"].bounds is None else by_class(found["test"].bounds, labels),
     )
     result.write(run.path)
     return result

@@ -26,8 +26,9 @@ class Digits(DataSet):
     def load(self) -> Splits:
         """Read the images [N, 8, 8] that come with the package."""
         with as_file(files(__package__ or "") / "digits.npz") as path, np.load(path) as file:
-            train, valid, test = (torch.from_numpy(file[name]) / _DARKEST for name in ("train", "valid", "test"))
-        return Splits(train, valid, test, source="digits", levels=_DARKEST + 1)
+            parts = {name: torch.from_numpy(file[name]) / _DARKEST for name in ("train", "valid", "test")}
+            labels = {name: [str(label) for label in file[f"{name}_labels"]] for name in parts}
+        return Splits(**parts, source="digits", levels=_DARKEST + 1, labels=labels)
 
 
 @hookimpl
