@@ -28,7 +28,7 @@ class Digits(DataSet):
         with as_file(files(__package__ or "") / "digits.npz") as path, np.load(path) as file:
             parts = {name: torch.from_numpy(file[name]) / _DARKEST for name in ("train", "valid", "test")}
             labels = {name: [str(label) for label in file[f"{name}_labels"]] for name in parts}
-        return Splits(**parts, source="digits", levels=_DARKEST + 1, labels=labels)
+        return Splits(*parts.values(), source="digits", levels=_DARKEST + 1, labels=labels)
 
 
 @hookimpl
