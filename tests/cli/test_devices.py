@@ -64,7 +64,7 @@ def test_a_killed_rank_ends_the_run_with_one_line_and_it_goes_on_to_the_same_bit
 @TWO
 @pytest.mark.slow
 def test_a_checkpoint_of_two_ranks_goes_on_with_one(tiny: Words, cli: Cli) -> None:
-    run = begun(*tiny("r", epochs=60, devices=2))
+    run = begun(*tiny("r", epochs=400, devices=2))
     while not checkpoint.finished(Path("r/checkpoints")) and run.poll() is None:
         time.sleep(0.01)
     run.send_signal(signal.SIGINT)

@@ -166,9 +166,10 @@ class _Walk:
         del self.pieces[known:], self.met[known + 1 :]
         for t in range(known, len(pieces)):
             before, memory = self.met[-1]
-            before = before.expand(*pieces[t].shape[:-1], before.shape[-1])
-            state = self.recurrence.after(before, pieces[t], self.x, t)
-            self.met.append((state, self.follower.look(memory, pieces[t], state, self.x, t + 1)))
+            lead = torch.broadcast_shapes(pieces[t].shape[:-1], before.shape[:-1])  # a datum may meet latents of others
+            before, z = (value.expand(*lead, value.shape[-1]) for value in (before, pieces[t]))
+            state = self.recurrence.after(before, z, self.x, t)
+            self.met.append((state, self.follower.look(memory, z, state, self.x, t + 1)))
             self.pieces.append(pieces[t])
         return self.met[-1]
 
