@@ -124,6 +124,11 @@ def require_part(name: str) -> str:
     return name
 
 
+def classes(labels: Sequence[str]) -> list[str]:
+    """The classes that labels name, each once, 10 after 9."""
+    return sorted(set(labels), key=lambda name: (len(name), name))
+
+
 def hold_out(x: Rows, count: int) -> tuple[Rows, Rows]:
     """All but `count` of data [N, *X], and these, evenly spread: files are often sorted."""
     chosen = torch.zeros(len(x), dtype=torch.bool)

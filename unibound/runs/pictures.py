@@ -14,6 +14,7 @@ from torch.distributions import Distribution
 
 from unibound import disk
 from unibound.data.rows import Data, spread
+from unibound.data.splits import classes
 from unibound.energies.energy import EnergyPrior
 from unibound.errors import UsageError
 from unibound.joint import JointBound
@@ -144,7 +145,7 @@ def save_classes(folder: Path, joint: JointBound, test: Data, labels: Sequence[s
     from matplotlib.figure import Figure
 
     at = spread(torch.arange(len(test), device=test.device), 1000)
-    x, names = test[at], [labels[place] for place in at.tolist()]
+    x, names = test[at], [labels[int(place)] for place in at]
     with joint.evaluating(), contextlib.suppress(UsageError):
         drawn = joint.q(x).sample(torch.Size([10]))  # [10, N, *Z]
         joint.p.conditional(drawn[0])
@@ -156,7 +157,7 @@ def save_classes(folder: Path, joint: JointBound, test: Data, labels: Sequence[s
         plane = codes @ spans.T
         figure = Figure(figsize=(5, 4), dpi=120, layout="constrained")
         axes = figure.subplots()
-        for name in sorted(set(names), key=lambda name: (len(name), name)):
+        for name in classes(names):
             own = plane[torch.tensor([label == name for label in names])]
             axes.scatter(own[:, 0], own[:, 1], s=9, label=name, alpha=0.8, linewidths=0)
         axes.set(xticks=[], yticks=[])

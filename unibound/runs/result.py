@@ -12,6 +12,7 @@ from cattrs import Converter
 from torch import Tensor
 
 from unibound.claim import Side
+from unibound.data.splits import classes
 from unibound.errors import UsageError
 from unibound.evaluation.conclusion import Evaluation
 from unibound.runs.files import read_json, write_sealed
@@ -175,7 +176,7 @@ plain.register_structure_hook(float, lambda value, _: math.nan if value is None 
 def by_class(bounds: Tensor, labels: Sequence[str]) -> dict[str, tuple[int, float, float | None]]:
     """Of each class, how many data it has, the mean of minus their bounds [N], and its standard error; nats."""
     found = {}
-    for name in sorted(set(labels), key=lambda name: (len(name), name)):  # 10 after 9
+    for name in classes(labels):
         own = -bounds[torch.tensor([label == name for label in labels], device=bounds.device)].double()
         found[name] = (len(own), own.mean().item(), None if len(own) < 2 else own.std().item() / len(own) ** 0.5)
     return found
