@@ -167,19 +167,26 @@ def draws_are_scored(subject: Subject) -> str:
 
 
 def draws_follow_log_prob(subject: Subject) -> str:
-    """Draws of q have the frequencies of its log_prob, and those of one datum are independent of one another."""
-    q, x = subject.joint.eval().q, subject.x
-    if not any(True for _ in q.parameters()):
+    """Draws of q have the frequencies of its log_prob, and those of one datum are independent of one another.
+
+    The mean score of one half of the draws is noise, and so as good a direction as any for the other half; unless
+    draws are wrong, when it is where that shows.
+    """
+    q, x = subject.joint.eval().q, subject.x[:2]
+    tensors = list(q.parameters())
+    if not tensors:
         return "does not apply: q has no parameters"
+    tau = draw(q(x), NUM_DRAWS)[0].detach()
+    few, rest = tau[: NUM_DRAWS // 2], tau[NUM_DRAWS // 2 :]
+    slopes = torch.autograd.grad(q(x).log_prob(few).mean(), tensors, allow_unused=True, materialize_grads=True)
+    directions = torch.stack([score := parameters_to_vector(slopes), torch.randn_like(score)])
     with torch.no_grad():
-        tau, _ = draw(q(x), NUM_DRAWS)
-        before = parameters_to_vector(q.parameters())
 
         def log_prob(parameters: Tensor) -> Tensor:
-            vector_to_parameters(parameters, q.parameters())
-            return q(x).log_prob(tau)
+            vector_to_parameters(parameters, tensors)
+            return q(x).log_prob(rest)
 
-        return follow_log_prob(log_prob, before, "of each of 5 data")
+        return follow_log_prob(log_prob, parameters_to_vector(tensors), "of each of 2 data", directions)
 
 
 def dreams_follow_log_joint(subject: Subject) -> str:
