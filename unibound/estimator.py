@@ -11,7 +11,7 @@ from unibound.joint import JointBound
 from unibound.record import Record
 
 
-@attrs.define(eq=False, on_setattr=attrs.setters.NO_OP)  # not frozen: Dynamo cannot trace how a frozen one is made
+@attrs.define(init=False, eq=False)  # neither frozen nor with a converter: Dynamo could not trace how it is made
 class Estimate:
     """What an estimator says of a batch.
 
@@ -25,7 +25,10 @@ class Estimate:
     surrogate: Tensor
     bound: Tensor | None
     log_weights: Tensor | None
-    side: Side = attrs.field(converter=Side)
+    side: Side
+
+    def __init__(self, surrogate: Tensor, bound: Tensor | None, log_weights: Tensor | None, side: Side | str) -> None:
+        self.surrogate, self.bound, self.log_weights, self.side = surrogate, bound, log_weights, Side(side)
 
 
 class Estimator(Record, ABC):

@@ -80,7 +80,7 @@ def of(distribution: Distribution) -> Constraint | None:
         return None
     while isinstance(found, type(constraints.real_vector)):  # torch wraps the support of an element by its dimensions
         found = found.base_constraint
-    return found if isinstance(found, Constraint) and not constraints.is_dependent(found) else None
+    return found if isinstance(found, Constraint) and not isinstance(found, type(constraints.dependent)) else None
 
 
 def values(support: Constraint | None) -> tuple[float, ...] | None:
@@ -153,7 +153,7 @@ def require(support: Constraint | None, x: Tensor, who: str) -> None:
     Values on another device than the CPU are not looked at, since that would wait for it: where they come from, the
     trainer and evaluation look at them once.
     """
-    if support is None or x.device.type != "cpu":
+    if support is None or x.device.type != "cpu" or torch.compiler.is_compiling():
         return
     inside = support.check(x)
     if not inside.all():

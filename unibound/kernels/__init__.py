@@ -18,9 +18,12 @@ across backends.
 
 from __future__ import annotations
 
+from functools import cache
+
+import torch
 from torch import Tensor
 
-from unibound.kernels.choice import backend
+from unibound.kernels.choice import SWEEPS, backend
 
 __all__ = [
     "bernoulli_log_prob",
@@ -265,6 +268,13 @@ def bernoulli_log_prob(logits: Tensor, bits: Tensor) -> Tensor:
             f"logits and bits must agree on their last axis, but are {tuple(logits.shape)} and {tuple(bits.shape)}"
         )
     return backend("bernoulli_log_prob", logits).bernoulli_log_prob(logits, bits)
+
+
+@cache
+def leave_untraced() -> None:
+    """Let torch.compile call the sweeps, rather than unroll what they loop over."""
+    for name in SWEEPS:
+        globals()[name] = torch.compiler.disable(globals()[name])
 
 
 def _check_steps(steps: int) -> None:

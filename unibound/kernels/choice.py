@@ -60,6 +60,8 @@ def backend(op: str, like: Tensor) -> ModuleType:
         ValueError: UNIBOUND_KERNELS names nobody.
         ImportError: it names a twin whose package is not installed.
     """
+    if torch.compiler.is_compiling():  # which makes kernels of its own, and of more than one op
+        return reference
     forced = os.environ.get("UNIBOUND_KERNELS", "")
     if forced == "reference":
         return reference

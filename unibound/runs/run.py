@@ -50,10 +50,7 @@ __all__ = ["METRICS", "RESOLVED", "Run", "read_settings"]
 
 @attrs.frozen(eq=False)
 class Run:
-    """A folder, its settings, and the joint and the data they describe, which are loaded once they are needed.
-
-    What is `known` of the data is there without them.
-    """
+    """A folder, its settings, the joint they describe, and the data, loaded when needed; what is `known` is there."""
 
     path: Path
     settings: Settings
@@ -215,8 +212,10 @@ class Run:
     def training(self) -> Training:
         """The joint at the beginning of its training. Raises UsageError if it cannot be trained."""
         begin(self.joint, self.settings, self.checkpoints)
-        x, size = self.splits.rows("train"), self.settings.batch_size
-        return Training(self.joint, self.settings.stages, x, batch_size=size, dynamic=self.dynamic)
+        x, chosen = self.splits.rows("train"), self.settings
+        return Training(
+            self.joint, chosen.stages, x, batch_size=chosen.batch_size, dynamic=self.dynamic, compile=chosen.compile
+        )
 
     def normalize(self, partition: PartitionEstimator | None = None) -> NormalizedPrior | None:
         """What normalizes p, by default found as the settings say; None if p is normalized already."""

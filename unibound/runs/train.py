@@ -19,6 +19,7 @@ from unibound.joint import JointBound
 from unibound.registry import did_you_mean
 from unibound.runs import overflow
 from unibound.runs.averages import Averages
+from unibound.runs.compiled import as_it_is, compiled_on
 from unibound.runs.optimizers import make_optimizer, rate_factor
 from unibound.runs.overflow import CURE, RUNAWAY, culprit, largest_weight, not_finite
 from unibound.settings.records import Optimizer, Stage
@@ -53,12 +54,21 @@ class Training:
         x: training data [N, *X].
         batch_size: data per step.
         dynamic: sample the bits of each batch anew from grey levels.
+        compile: compile what the estimator of each stage does.
     """
 
     def __init__(
-        self, joint: JointBound, stages: Sequence[Stage], x: Data, *, batch_size: int, dynamic: bool = False
+        self,
+        joint: JointBound,
+        stages: Sequence[Stage],
+        x: Data,
+        *,
+        batch_size: int,
+        dynamic: bool = False,
+        compile: bool = False,
     ) -> None:
         self.joint, self.stages, self.x, self.batch_size, self.dynamic = joint, stages, x, batch_size, dynamic
+        self._called = compiled_on(x.device) if compile else as_it_is
         self.stage = self.epoch = 0
         self.few = (x[:2] >= 0.5).to(x.dtype) if dynamic else x[:2]
         joint.check(self.few if dynamic else x)
@@ -102,7 +112,7 @@ class Training:
         if estimator.persistent:
             self.joint.advance()
         with self.overflow_reported():
-            estimate = estimator(self.joint, x)
+            estimate = self._called(estimator)(self.joint, x)
         loss = estimate.surrogate.mean()
         if not loss.requires_grad:
             groups = ", ".join(self.optimizers)
