@@ -69,22 +69,28 @@ def read() -> list[dict[str, Any]]:
 
 
 def table(entries: list[dict[str, Any]]) -> str:
-    """The published numbers beside what was obtained; a cell without an entry stays empty."""
+    """The published numbers beside what was obtained, then results without one; a cell without an entry is empty."""
     lines = [
         "| recipe | published | obtained | gap | 95% interval | training NLL | seed | K | hours | commit |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|---|",
     ]
-    for published in (one for one in entries if one["published"]):
-        name = published["recipe"]
-        own = {  # the newest of each seed; recipes get better
-            (one["recipe"], one["seed"]): one
-            for one in entries
-            if not one["published"] and one["recipe"] in (name, f"{name}-full")
-        }.values()
-        rows = [[f"`{one['recipe']}`", _nll(published), *_cells(one, published["nll"])] for one in own]
-        rows = rows or [[f"`{name}`", _nll(published), *[""] * 8]]
-        lines += ["| " + " | ".join(row) + " |" for row in rows]
+    published = {one["recipe"]: one for one in entries if one["published"]}
+    # The newest of each seed; recipes get better.
+    own = {(one["recipe"], one["seed"]): one for one in entries if not one["published"]}.values()
+    rows = {name: [] for name in published} | {_compared(one): [] for one in own}
+    for one in own:
+        rows[_compared(one)].append(one)
+    for name, found in rows.items():
+        beside = published.get(name)
+        cells = [[f"`{one['recipe']}`", "" if beside is None else _nll(beside), *_cells(one, beside)] for one in found]
+        cells = cells or [[f"`{name}`", "" if beside is None else _nll(beside), *[""] * 8]]
+        lines += ["| " + " | ".join(row) + " |" for row in cells]
     return "\n".join(lines) + "\n"
+
+
+def _compared(one: dict[str, Any]) -> str:
+    """The recipe whose published number an entry is to be read beside: what it was shortened from, or itself."""
+    return one["recipe"].removesuffix("-full").removesuffix("-two-hours")
 
 
 def _nll(one: dict[str, Any], decimals: int = 2) -> str:
@@ -93,11 +99,11 @@ def _nll(one: dict[str, Any], decimals: int = 2) -> str:
     return text if one["raise_nll"] is None else f"{text} ({one['raise_nll']:.{decimals}f})"
 
 
-def _cells(one: dict[str, Any], published: float) -> list[str]:
+def _cells(one: dict[str, Any], published: dict[str, Any] | None) -> list[str]:
     low, high = ("" if end is None else f"{end:.2f}" for end in (one["nll_low"], one["nll_high"]))
     return [
         f"{_nll(one)} ± {one['nll_stderr']:.2f}",
-        f"{one['nll'] - published:+.2f}",
+        "" if published is None else f"{one['nll'] - published['nll']:+.2f}",
         f"[{low}, {high}]",
         f"{one['train_nll']:.2f}",
         str(one["seed"]),
