@@ -29,9 +29,8 @@ class FIVO(Estimator):
         E sum_t log (1/K) sum_k w_t^k <= log p(x),   w_t = p(x_t, z_t | x_<t, z_<t) / q(z_t | x, z_<t)
 
     Between steps particles are resampled by their weights, so that those which explain what was seen go on. The bound
-    is as a rule tighter than the K-particle bound of whole sequences, the more so the longer they are, but it need not
-    be: where q already looks ahead, resampling by what was seen so far throws away what would have fitted later. Nor
-    must it grow with K.
+    is often tighter than the K-particle bound of whole sequences, but it need not be: where q already looks ahead,
+    resampling by what was seen so far throws away what would have fitted later. Nor must it grow with K.
 
     Gradients leave out the score of the resampling, as the paper does, whose noise drowns what it would correct: all
     groups are biased. With one particle, or a threshold of 0, nothing is resampled; the bound is then the ELBO, or
