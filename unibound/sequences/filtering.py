@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unibound.draws import draw
 from unibound.sequences.recurrent import RecurrentGeneration, RecurrentInference
-from unibound.weights import log_mean_exp
+from unibound.weights import effective_sample_size, log_mean_exp
 
 
 def resample(log_w: Tensor) -> Tensor:
@@ -24,13 +24,22 @@ def _keep(values: Tensor, chosen: Tensor) -> Tensor:
 
 
 def filtering_bound(
-    q: RecurrentInference, p: RecurrentGeneration, x: Tensor, k: int, choose: Callable[[Tensor], Tensor] = resample
+    q: RecurrentInference,
+    p: RecurrentGeneration,
+    x: Tensor,
+    k: int,
+    choose: Callable[[Tensor], Tensor] = resample,
+    *,
+    threshold: float = 1.0,
+    reparameterized: bool = False,
 ) -> Tensor:
     """A lower bound on log p(x) by K particles that are resampled between steps: x [B, *X] to [B] nats.
 
         sum_t log (1/K) sum_k w_t^k,   w_t = p(x_t, z_t | x_<t, z_<t) / q(z_t | x, z_<t)
 
-    Its exponential is an unbiased estimate of p(x). Gradients through it leave out those of the resampling.
+    Its exponential is an unbiased estimate of p(x). Gradients through it leave out those of the resampling. Where a
+    datum's particles go on as they are, they keep their weights, whose product over steps is then averaged; if they
+    always do, this is the K-particle bound of whole sequences.
 
     Args:
         q: draws latents.
@@ -38,19 +47,27 @@ def filtering_bound(
         x: data [B, *X].
         k: number of particles K.
         choose: maps log-weights [K, B] to numbers of particles [K, B], each in proportion to its weight.
+        threshold: a datum's particles are resampled where their effective sample size is below this share of K.
+        reparameterized: let gradients flow through the draws.
+    Raises:
+        UsageError: reparameterized draws of a q that has none.
 
     Source: Maddison et al., "Filtering variational objectives" (2017), https://arxiv.org/abs/1705.09279
     """
     state, z, memory = p.recurrence.start(torch.Size([k, len(x)])), None, None
-    total = state.new_zeros(len(x))
+    log_w = state.new_zeros(k, len(x))  # since the last resampling
+    total, same = state.new_zeros(len(x)), torch.arange(k, device=x.device).unsqueeze(1)
     for t in range(p.recurrence.steps):
         memory = q.follower.look(memory, z, state, x, t)
-        z, log_q = (one.squeeze(0) for one in draw(q.step(state, x, memory, t), 1))
+        z, log_q = (one.squeeze(0) for one in draw(q.step(state, x, memory, t), 1, reparameterized=reparameterized))
         log_x, log_z, state = p.step(state, x, z, t)
-        log_w = log_x + log_z - log_q  # [K, B]
-        total = total + log_mean_exp(log_w)
+        log_w = log_w + log_x + log_z - log_q  # [K, B]
         if t + 1 < p.recurrence.steps:
-            chosen = choose(log_w.detach())  # [K, B]
+            weights = log_w.detach()
+            uneven = effective_sample_size(weights) < threshold * k  # [B]
+            chosen = torch.where(uneven, choose(weights), same)  # [K, B]
             state, z = _keep(state, chosen), _keep(z, chosen)
             memory = None if memory is None else _keep(memory, chosen)
-    return total
+            total = total + torch.where(uneven, log_mean_exp(log_w), 0.0)
+            log_w = torch.where(uneven, 0.0, log_w)
+    return total + log_mean_exp(log_w)

@@ -10,6 +10,7 @@ from unibound.distributions import Bits
 from unibound.distributions.discrete import Spins
 from unibound.draws import Drawn, draw
 from unibound.networks import Generator, Inference
+from unibound.sequences.recurrent import Follower, Recurrence
 from unibound.support import Constraint, of
 
 
@@ -96,6 +97,48 @@ class LinearGenerator(Generator):
     def forward(self, tau: Tensor) -> Distribution:
         mean = self.mean(tau)
         return Independent(Normal(mean, self.log_scale.exp().expand_as(mean)), 1)
+
+
+class Steps(Recurrence):
+    """Two steps of a latent and a number each, normal, their means linear in the step before and bent once."""
+
+    def __init__(self) -> None:
+        super().__init__(2, 1, 1)
+        self.priors, self.generator = nn.Linear(2, 1), nn.Linear(3, 1)
+        self.log_scales = nn.Parameter(torch.zeros(2))
+
+    def start(self, lead: torch.Size) -> Tensor:
+        return self.log_scales.new_zeros(*lead, 2)
+
+    def prior(self, state: Tensor, t: int) -> Distribution:
+        return _normal(self.priors(state), self.log_scales[:1])
+
+    def data(self, state: Tensor, z: Tensor, t: int) -> Distribution:
+        return _normal(self.generator(torch.cat([state, z], -1)), self.log_scales[1:])
+
+    def part(self, x: Tensor, t: int) -> Tensor:
+        return x[..., t : t + 1]
+
+    def join(self, parts: list[Tensor]) -> Tensor:
+        return nn.functional.pad(torch.cat(parts, -1), (0, self.steps - len(parts)))
+
+    def move(self, state: Tensor, z: Tensor, x: Tensor, t: int) -> Tensor:
+        return torch.cat([z, self.part(x, t).expand_as(z)], -1).tanh()
+
+
+class StepFollower(Follower):
+    """q(z_t | x, z_<t) normal, its mean linear in the state and in all of x."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean, self.log_scale = nn.Linear(4, 1), nn.Parameter(torch.zeros(1))
+
+    def forward(self, state: Tensor, x: Tensor, memory: Tensor | None, t: int) -> Distribution:
+        return _normal(self.mean(torch.cat([state, x.expand(*state.shape[:-1], -1)], -1)), self.log_scale)
+
+
+def _normal(mean: Tensor, log_scale: Tensor) -> Distribution:
+    return Independent(Normal(mean, log_scale.exp().expand_as(mean)), 1)
 
 
 class Terms(Drawn):

@@ -21,6 +21,7 @@ from unibound.errors import UsageError
 from unibound.estimator import Estimate, Estimator
 from unibound.joint import JointBound
 from unibound.prior import Prior
+from unibound.sequences.recurrent import RecurrentInference
 from unibound.testing.listing import gradients, parameter_groups, scatter
 from unibound.testing.worlds import Nodes, World
 
@@ -45,6 +46,9 @@ class Replay:
         self._drawn: list[tuple[Tensor, Distribution, Tensor]] = []
         q, p = copy.copy(world.joint.q), copy.copy(world.p)
         q.forward = lambda x: self._listed(world.joint.q(x), world.nodes, x)
+        if isinstance(q, RecurrentInference):
+            step = q.step  # of the copy, which follows the same recurrence
+            q.step = lambda state, x, memory, t: self._listed(step(state, x, memory, t), world.nodes)
         p.dream = self._dream
         self.joint = JointBound(q, p)
         self.joint.choose = self._choose

@@ -10,14 +10,17 @@ from collections.abc import Callable
 
 import attrs
 import torch
+from numpy.polynomial.hermite_e import hermegauss
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from unibound.draws import Chain
 from unibound.errors import UsageError
 from unibound.generation import Directed, Generation, Layered
 from unibound.joint import JointBound
 from unibound.networks import Upward
 from unibound.prior import Prior
+from unibound.sequences.recurrent import RecurrentGeneration, RecurrentInference
 from unibound.support import same, spin
 from unibound.testing.listing import all_bits, all_states, gradients, parameter_groups, scatter, tuples, uneven
 from unibound.testing.networks import (
@@ -28,11 +31,14 @@ from unibound.testing.networks import (
     LinearGenerator,
     LinearInference,
     SpinInference,
+    StepFollower,
+    Steps,
     TermInference,
 )
 from unibound.testing.priors import Bell, Rates, Spins
 from unibound.weights import log_mean_exp
 
+FEW_NODES = 10
 Nodes = Callable[[Distribution], tuple[Tensor, Tensor]]
 
 
@@ -103,6 +109,19 @@ class World:
         return world
 
     @classmethod
+    def of_steps(cls, seed: int = 0, num_nodes: int = 3) -> "World":
+        """Sequences of two numbers, with a latent real for each, under a recurrence.
+
+        Draws are nodes of a quadrature so coarse that several particles of both steps can be listed. By the nodes the
+        weights of one particle and of several have the same mean, to rounding; log p(x) is that to a few hundredths.
+        """
+        joint = JointBound(RecurrentInference(StepFollower()), RecurrentGeneration(Steps()))
+        xs = 1.3 * torch.randn(3, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        line = torch.linspace(-12, 12, 161, dtype=torch.float64)
+        taus = torch.cartesian_prod(line, line)
+        return cls.of(joint, seed, 0.5, xs, taus, torch.full((len(taus),), 2 * math.log(0.15)).double(), num_nodes)
+
+    @classmethod
     def of(
         cls, joint: JointBound, seed: int, scale: float, xs: Tensor, taus: Tensor, measure: Tensor, nodes: int | None
     ) -> "World":
@@ -122,12 +141,29 @@ class World:
         """Draws that stand for q(tau | x) of batch shape [...]: [Q, ..., *Z] and log-probabilities [Q, ...]."""
         if self.num_nodes is None:
             return _listed(posterior, self.taus)
-        # Even nodes converge exponentially, and where log w bends faster than Gauss-Hermite ones.
-        noise = torch.linspace(-8, 8, self.num_nodes, dtype=torch.float64).to(posterior.mean)
+        if isinstance(posterior, Chain):
+            return self._nodes_of_chain(posterior)
+        # Even nodes converge exponentially, and where log w bends faster than Gauss-Hermite ones, unless they are few.
+        if self.num_nodes < FEW_NODES:
+            at, weights = hermegauss(self.num_nodes)
+            noise, log_weights = torch.from_numpy(at), torch.from_numpy(weights).log()
+        else:
+            noise = torch.linspace(-8, 8, self.num_nodes, dtype=torch.float64)
+            log_weights = -noise.square() / 2
         column = [-1] + [1] * len(posterior.batch_shape)
-        tau = posterior.mean + posterior.stddev * noise.view(*column, 1)
-        log_prob = (-noise.square() / 2).log_softmax(0).view(column)
+        tau = posterior.mean + posterior.stddev * noise.to(posterior.mean).view(*column, 1)
+        log_prob = log_weights.log_softmax(0).to(tau).view(column)
         return tau, log_prob.expand(-1, *posterior.batch_shape)
+
+    def _nodes_of_chain(self, posterior: Chain) -> tuple[Tensor, Tensor]:
+        """Those of its first piece, with each of them those of the second, and so on."""
+        tau, log_prob = self.nodes(posterior.first)
+        pieces = [tau]
+        for make in posterior.rest:
+            tau, log_piece = self.nodes(make(pieces))  # [Q', Q, ..., Z], [Q', Q, ...]
+            pieces = [one.expand(len(tau), *one.shape).flatten(0, 1) for one in pieces] + [tau.flatten(0, 1)]
+            log_prob = (log_prob + log_piece).flatten(0, 1)
+        return torch.cat(pieces, -1), log_prob
 
     @torch.no_grad()
     def dreams(self, states: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:

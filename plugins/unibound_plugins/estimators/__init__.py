@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from unibound_plugins.estimators.cd import CD as CD
     from unibound_plugins.estimators.contrastive_rws import ContrastiveRWS as ContrastiveRWS
     from unibound_plugins.estimators.dae import DAE as DAE
+    from unibound_plugins.estimators.fivo import FIVO as FIVO
     from unibound_plugins.estimators.greedy import Greedy as Greedy
     from unibound_plugins.estimators.iwae import IWAE as IWAE
     from unibound_plugins.estimators.nvil import NVIL as NVIL

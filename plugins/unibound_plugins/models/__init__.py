@@ -7,6 +7,7 @@ from unibound_plugins import lazily
 if TYPE_CHECKING:
     from unibound_plugins.models.decoder import Decoder as Decoder
     from unibound_plugins.models.denoising import Denoising as Denoising
+    from unibound_plugins.models.dequantized import Dequantized as Dequantized
     from unibound_plugins.models.diffusion import Diffusion as Diffusion
     from unibound_plugins.models.draw import DRAW as DRAW
     from unibound_plugins.models.flow import Flow as Flow

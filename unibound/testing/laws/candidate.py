@@ -21,8 +21,13 @@ WORLDS: dict[str, Callable[[], World]] = {
     "layers with an energy on top": lambda: World.of_layers(4),
     "reals": lambda: World.of_reals(6),
     "layers with tied weights": lambda: World.of_tied_layers(4),
+    "steps of a recurrence": lambda: World.of_steps(3),
 }
-LAST = {"reals": "quadrature", "layers with tied weights": "of no interest to others"}
+LAST = {
+    "reals": "quadrature",
+    "layers with tied weights": "of no interest to others",
+    "steps of a recurrence": "coarse quadrature",
+}
 """Worlds for those alone that can work in none before them, and why."""
 
 
