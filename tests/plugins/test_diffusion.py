@@ -25,7 +25,8 @@ from unibound.distributions import Bits
 from unibound.evaluation.evaluate import evaluate
 from unibound.runs.pictures import samples
 from unibound.runs.train import Training
-from unibound.sequences.trajectory import Binomial, Normals, StepGeneration, sure
+from unibound.sequences.noise import Binomial, Normals, sure
+from unibound.sequences.trajectory import StepGeneration
 from unibound.settings import sources
 from unibound.testing.listing import all_bits, scatter
 
