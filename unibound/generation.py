@@ -68,6 +68,17 @@ class Generation(nn.Module, ABC):
         With `persistent`, the state of tau is that of the prior's chains as they stand.
         """
 
+    def stages(self, count: int, steps: int | None = None) -> Tensor:
+        """What data look like while p draws them, from the first stage to the datum itself: [S, count, *X], detached.
+
+        Args:
+            count: of data.
+            steps: of a p that may take few or many; by default as many as it takes for a dream.
+        Raises:
+            UsageError: a p that draws a datum at once, or not in so many steps.
+        """
+        raise UsageError(f"{type(self).__name__} draws data at once, and has no stages to show; use samples")
+
     def parts(self) -> dict[str, nn.Module]:
         """The modules with parameters of their own, by the role they play (see `ROLES`), which names their group."""
         return {"generator": self}

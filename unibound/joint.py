@@ -233,12 +233,15 @@ class JointBound(nn.Module):
         """What each layer adds to the log-weights of tau [K, B, *Z]: [L + 1, K, B] nats, the datum's own term first.
 
         Where q is a chain of as many pieces as p has layers, layer l has log p(tau_l | ...) - log q(tau_l | ...), whose
-        mean is minus a divergence for the top layer alone; elsewhere there is one term, and it is all.
+        mean is minus a divergence for the top layer alone; elsewhere all latents are one layer, of mean
+        -KL(q(tau | x) || p(tau)). Where p does not tell its terms apart there is one, and it is all.
         """
         terms, posterior = self.p.log_terms(x, tau), self.q(x)
         if isinstance(posterior, Chain) and len(posterior.sizes) == len(terms) - 1:
             return torch.cat([terms[:1], terms[1:] - posterior.log_probs(tau)])
-        return (terms.sum(0) - posterior.log_prob(tau)).unsqueeze(0)
+        datum = terms[:-1][:1]  # none where there is but one term
+        rest = terms[len(datum) :].sum(0) - posterior.log_prob(tau)
+        return torch.cat([datum, rest.unsqueeze(0)])
 
     def advance(self) -> None:
         """Move the persistent chains on. Call once before each training step."""

@@ -89,7 +89,7 @@ def test_page_of_a_finished_run(cli: Cli, tiny: Words, monkeypatch: pytest.Monke
     ):  # fmt: skip
         assert text in read.text, text
     assert read.seen["img"] == 5 + len(list(Path("run/film").iterdir()))
-    assert read.seen["svg"] == 2 + 9
+    assert read.seen["svg"] == 2 + 10
 
 
 def test_the_same_run_gives_the_same_page(cli: Cli, tiny: Words) -> None:
@@ -114,7 +114,7 @@ def test_page_of_an_interrupted_run(cli: Cli, tiny: Words) -> None:
     read = Page(report_of(cli, "part"))
     assert "Not finished: 3 of 4 epochs are done" in read.text
     assert "test NLL" not in read.text
-    assert (read.seen["svg"], read.seen["img"]) == (10, 1 + 2)  # chains, and a frame for each of two looks
+    assert (read.seen["svg"], read.seen["img"]) == (11, 1 + 2)  # chains, and a frame for each of two looks
 
 
 def report_of(cli: Cli, folder: str) -> str:

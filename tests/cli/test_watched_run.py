@@ -12,15 +12,17 @@ import pytest
 import torch
 from PIL import Image
 from running import SCRIPT, Cli, Words, refused
+from unibound_plugins.models.mlp import MLP
 
-from unibound import Run
+from unibound import JointBound, Run
 from unibound.runs import checkpoint, pictures, session
 from unibound.runs.pictures import BORDER, SMALLEST
+from unibound.runs.result import Result
 from unibound.runs.watch import Watched
 from unibound.settings import sources
 
 EPOCH = {"done", "stage", "epoch", "bound", "ess", "seconds"}
-LOOK = EPOCH | {"valid_nll", "log_z", "valid_ess", "valid_gap", "saturated", "active"}
+LOOK = EPOCH | {"valid_nll", "log_z", "valid_ess", "valid_gap", "saturated", "active", "latent_nats", "datum_nats"}
 CHAIN = {"reconstruction", "code_free_energy", "chain_free_energy", "chain_moved"}
 
 
@@ -45,7 +47,11 @@ def test_metrics_at_every_look(cli: Cli, tiny: Words) -> None:
     [
         ({"prior": "gaussian", "estimator": "sgvb"}, ("prior", "estimator"), CHAIN | {"saturated"}),
         ({"prior": "bernoulli"}, ("prior",), CHAIN),
-        ({"model": "identity", "estimator": "cd"}, ("model", "estimator"), {"saturated", "active"}),
+        (
+            {"model": "identity", "estimator": "cd"},
+            ("model", "estimator"),
+            {"saturated", "active", "latent_nats", "datum_nats"},
+        ),
     ],
     ids=["gaussian", "bernoulli", "plain rbm"],
 )
@@ -168,3 +174,27 @@ def test_tensorboard_forgets_what_an_interruption_lost(cli: Cli, tiny: Words, mi
     assert cli("run", "--resume", "run", "--tensorboard").code == 0
     assert [line["done"] for line in metrics()] == [1, 2, 3, 4, 5]
     assert scalars("run") == expected("run")
+
+
+@pytest.mark.parametrize("ignores", [True, False])
+def test_a_run_says_what_latents_carry(cli: Cli, tiny: Words, monkeypatch: pytest.MonkeyPatch, ignores: bool) -> None:
+    """Also of a p that does not look at them, which q has then nothing to tell."""
+    build = MLP.assemble
+
+    def planted(*parts: Any) -> JointBound:
+        joint = build(*parts)
+        layers = [each for each in (*joint.p.generator.modules(), *joint.q.modules()) if hasattr(each, "weight")]
+        for layer in layers:
+            layer.weight.data.mul_(0.0 if ignores else 9.0)
+        return joint
+
+    monkeypatch.setattr(MLP, "assemble", planted)
+    words = tiny(without=("prior",), prior="bernoulli", optimizer__learning_rate=1e-9)
+    found = json.loads(cli(*words, "--json").out)
+    ends = metrics()[-1]
+    said = "p does without its latents"
+    assert found["latent_nats"] < 0.1 if ignores else found["latent_nats"] > 0.1
+    assert abs(found["latent_nats"] - ends["latent_nats"]) < 1
+    assert (said in dict(Result.read(Path("run")).rows)["latents"]) == ignores
+    assert cli("report", "run").code == 0
+    assert (said in Path("run/report.html").read_text()) == ignores

@@ -12,7 +12,8 @@ from torch.distributions import Distribution
 
 from unibound import JointBound, Layered, Prior, Upward
 from unibound.distributions import Bits
-from unibound.sequences.trajectory import Binomial, Noisier, Reverse, StepGeneration, StepInference
+from unibound.sequences.noise import Binomial
+from unibound.sequences.trajectory import Noisier, Reverse, StepGeneration, StepInference
 
 Bernoulli = pytest.importorskip("unibound_plugins.priors.bernoulli").Bernoulli
 

@@ -1,5 +1,6 @@
 """Models `diffusion` and `vdm`: whole or in terms they bound the same, and what is refused."""
 
+import copy
 import math
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,13 @@ import pytest
 import torch
 from running import called, refused
 from torch import Tensor, nn
-from torch.distributions import Normal
+from torch.distributions import Normal, kl_divergence
 from unibound_plugins.estimators.iwae import IWAE
 from unibound_plugins.estimators.vimco import VIMCO
 from unibound_plugins.likelihoods.bernoulli import Bernoulli as BernoulliLikelihood
 from unibound_plugins.likelihoods.gaussian import Gaussian as GaussianLikelihood
 from unibound_plugins.models.diffusion import Diffusion
-from unibound_plugins.models.vdm import VDM
+from unibound_plugins.models.vdm import VDM, MomentGeneration, Schedule
 from unibound_plugins.priors.bernoulli import Bernoulli
 from unibound_plugins.priors.gaussian import Gaussian
 
@@ -24,7 +25,8 @@ from unibound.distributions import Bits
 from unibound.evaluation.evaluate import evaluate
 from unibound.runs.pictures import samples
 from unibound.runs.train import Training
-from unibound.sequences.trajectory import Binomial, Normals, StepGeneration, sure
+from unibound.sequences.noise import Binomial, Normals, sure
+from unibound.sequences.trajectory import StepGeneration
 from unibound.settings import sources
 from unibound.testing.listing import all_bits, scatter
 
@@ -113,27 +115,97 @@ def test_a_guess_is_the_mean_over_what_it_was() -> None:
     assert sure(torch.tensor(0.5)) == pytest.approx(math.log(3))
 
 
-def test_a_normal_diffusion_that_knows_its_data_is_tight() -> None:
+class Known(nn.Module):
+    """What x is, given z_t, where data are N(0, 1)."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        super().__init__()
+        self.schedule = schedule
+
+    def forward(self, z: Tensor, t: Tensor) -> Tensor:
+        return self.schedule.scales(t)[0] * z
+
+
+def normals(kind: type[MomentGeneration] = MomentGeneration, steps: int = 0) -> JointBound:
     """Data N(0, 1) stay so at every step: with the best guess the bound lacks only what T steps cost."""
+    reads = GaussianLikelihood()
+    joint = VDM(first=-9.0, last=9.0, steps=steps).build(Gaussian((1,)), reads, reads, torch.zeros(1)).double()
+    joint.p.denoiser, joint.p.__class__ = Known(joint.p.schedule), kind
+    return joint
 
-    class Known(nn.Module):
-        def forward(self, z: Tensor, t: Tensor) -> Tensor:
-            return model.p.schedule.scales(t)[0] * z
 
-    model = (
-        VDM(first=-9.0, last=9.0)
-        .build(Gaussian((1,)), GaussianLikelihood(), GaussianLikelihood(), torch.zeros(1))
-        .double()
-    )
-    model.p.denoiser = Known()
+def excess(joint: JointBound) -> float:
+    """Nats by which the bound on the NLL of data N(0, 1) exceeds it."""
     torch.manual_seed(0)
     x = torch.randn(500, 1).double()
-    found = evaluate(model, x, num_particles=300)
-    exact = -Normal(0.0, 1.0).log_prob(x.float()).mean().item()
+    found = evaluate(joint, x, num_particles=300)
     assert found.side == "upper"
-    assert abs(found.nll - exact) < 0.05
-    drawn = model.p.dream(2000)[0]
+    return found.nll + Normal(0.0, 1.0).log_prob(x.float()).mean().item()
+
+
+def test_a_normal_diffusion_that_knows_its_data_is_tight() -> None:
+    joint = normals()
+    assert abs(excess(joint)) < 0.05
+    drawn = joint.p.dream(2000)[0]
     assert drawn.std().item() == pytest.approx(1, abs=0.1)
+
+
+class MomentDivergenceAtZero(MomentGeneration):
+    """An end at the data that is scored by a divergence of z_0, and no likelihood of x."""
+
+    def log_joint(self, x: Tensor, tau: Tensor) -> Tensor:
+        first = tau[..., 1 + self.center.numel() : 1 + 2 * self.center.numel()]
+        flat, zero = self.flat(x), torch.zeros_like(tau[..., 0])
+        guess = self.schedule.noisy(self.denoiser(first, zero), zero)
+        instead = kl_divergence(self.schedule.noisy(flat, zero).expand(guess.batch_shape), guess)
+        return super().log_joint(x, tau) - self.likelihood(first).log_prob(flat) - instead
+
+
+def test_a_divergence_at_the_end_of_a_moment_bounds_something_else() -> None:
+    """Off by the density of what noise of scale exp(-9/2) leaves open."""
+    assert excess(normals(MomentDivergenceAtZero)) > 1
+
+
+class MomentMissingWeight(MomentGeneration):
+    """One step that stands for itself, not for all T."""
+
+    def loss(self, x: Tensor, z: Tensor, t: Tensor) -> Tensor:
+        return super().loss(x, z, t) / max(self.steps, 1)
+
+
+class MomentMissingSlope(MomentGeneration):
+    """A moment that counts the same whatever gamma does there."""
+
+    def loss(self, x: Tensor, z: Tensor, t: Tensor) -> Tensor:
+        return super().loss(x, z, t) / self.schedule.slope(t)
+
+
+def off_by(p: MomentGeneration, steps: int) -> float:
+    """How far, relatively, losses are off T times the divergence of a step back that knows x from p's."""
+    torch.manual_seed(0)
+    x, z = torch.randn(2, 40, 1).double()
+    end = torch.arange(1, 41) % steps + 1  # of the steps that moments lie in
+    t, s = end.double() / steps, (end - 1).double() / steps
+    knowing = copy.copy(p)
+    knowing._modules = p._modules | {"denoiser": Given(x)}
+    exact = steps * kl_divergence(knowing.back(z, t, s), p.back(z, t, s))
+    return ((p.loss(x, z, t - 0.5 / steps) - exact).abs() / exact).max().item()
+
+
+class Given(nn.Module):
+    def __init__(self, x: Tensor) -> None:
+        super().__init__()
+        self.x = x
+
+    def forward(self, z: Tensor, t: Tensor) -> Tensor:
+        return self.x
+
+
+def test_a_moment_counts_for_all_steps() -> None:
+    assert off_by(normals(steps=7).p, 7) < 1e-9
+    assert off_by(normals().p, 100_000) < 1e-3  # in continuous time there are as many as you like
+    assert off_by(normals(MomentMissingWeight, steps=7).p, 7) > 0.8
+    assert off_by(normals(MomentMissingSlope).p, 100_000) > 0.8
 
 
 @pytest.mark.parametrize("estimator", [IWAE(num_particles=2), VIMCO(num_particles=2)], ids=["iwae", "vimco"])

@@ -1,8 +1,10 @@
 """Model and prior `flow`: one pass, what is undone, exact likelihoods, and what is refused."""
 
+import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,12 +24,14 @@ from unibound_plugins.priors.flow import Flow as FlowPrior
 from unibound_plugins.priors.gaussian import Gaussian as Normals
 
 from unibound import JointBound, Prior, UsageError
-from unibound.distributions.flows import Flow, Gated
+from unibound.distributions.flows import Flow, Gated, Planar
 from unibound.evaluation.evaluate import evaluate
 from unibound.settings import sources
-from unibound.testing import examine_prior
+from unibound.testing import Law, examine_prior
+from unibound.testing.laws.model import Subject, draws_are_scored, draws_follow_log_prob
 from unibound.testing.listing import scatter
 
+zuko: Any = pytest.importorskip("zuko")
 KINDS = ["planar", "maf", "iaf", "coupling", "spline"]
 
 
@@ -101,6 +105,32 @@ def test_a_flow_with_a_wrong_determinant_dies(layer: Callable[[], Transform]) ->
 def test_a_flow_with_a_right_one_does_not() -> None:
     right = bent(lambda: Gated(torch.tensor([0.3]).double(), torch.tensor([-1.0]).double()))
     assert "normalized" not in {verdict.law for verdict in examine_prior(right) if not verdict.held}
+
+
+@pytest.mark.parametrize(
+    ("kind", "where", "name"),
+    [
+        ("planar", Planar, "call_and_ladj"),
+        ("iaf", Gated, "log_abs_det_jacobian"),
+        ("maf", zuko.transforms.MonotonicAffineTransform, "log_abs_det_jacobian"),
+    ],
+)
+def test_a_posterior_of_the_wrong_sign_dies(
+    kind: str, where: type[Transform], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the draw as in log_prob, so that these agree with one another: it draws what it does not score."""
+    make = functools.partial(FlowModel, num_latents=2, hidden=(4,), kind=kind, flow_hidden=(4,), context=2)
+    subject, follow, scored = Subject.of(make), Law.of(draws_follow_log_prob), Law.of(draws_are_scored)
+    assert follow.judge(lambda: subject).held
+    right = getattr(where, name)
+
+    def wrong(*parts: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        found = right(*parts)
+        return (found[0], -found[1]) if isinstance(found, tuple) else -found
+
+    monkeypatch.setattr(where, name, wrong)
+    assert scored.judge(lambda: subject).held
+    assert not follow.judge(lambda: subject).held
 
 
 def test_with_identity_its_likelihood_is_exact() -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from running import called, refused
 from torch import Tensor
+from torch.distributions import Distribution
 from unibound_plugins.likelihoods.bernoulli import Bernoulli as BernoulliLikelihood
 from unibound_plugins.likelihoods.gaussian import Gaussian as GaussianLikelihood
 from unibound_plugins.models.vrnn import GRU, VRNN
@@ -18,7 +19,7 @@ from unibound.draws import Chain, draw
 from unibound.networks import Inference
 from unibound.runs.train import Training
 from unibound.sequences.filtering import filtering_bound
-from unibound.sequences.recurrent import RecurrentGeneration
+from unibound.sequences.recurrent import RecurrentGeneration, RecurrentInference
 from unibound.settings import sources
 from unibound.testing.listing import all_bits, scatter
 from unibound.weights import log_mean_exp
@@ -51,15 +52,51 @@ def log_p(joint: JointBound, x: Tensor) -> Tensor:
     return own.logsumexp(0)
 
 
-def test_padding_counts_for_nothing() -> None:
-    joint, lengths = built(flags=True), [1, 2, 3]
-    zeros, ones = padded(lengths, 0.0), padded(lengths, 1.0)
+def faults_of_padding(joint: JointBound) -> list[str]:
+    """What padding counts for, though it should count for nothing."""
+    zeros, ones = padded([1, 2, 3], 0.0), padded([1, 2, 3], 1.0)
     tau = (all_bits((STEPS,)).unsqueeze(1) * zeros[:, :, 0]).expand(-1, 3, -1)
-    torch.testing.assert_close(joint.q(zeros).log_prob(tau), joint.q(ones).log_prob(tau))
-    torch.testing.assert_close(joint.p.log_joint(zeros, tau), joint.p.log_joint(ones, tau))
     terms = joint.log_weight_terms(zeros, tau)  # [1 + T, S, N]
-    assert torch.equal(terms[2:, :, 0], torch.zeros_like(terms[2:, :, 0]))
+    own = joint.p.log_joint(zeros, tau)
+    first, _, _ = joint.p.step(joint.p.recurrence.start(tau.shape[:-1]), zeros, tau[..., :1], 0)
+    found = {
+        "q": (joint.q(zeros).log_prob(tau) - joint.q(ones).log_prob(tau)).abs().max(),
+        "p": (own - joint.p.log_joint(ones, tau)).abs().max(),
+        "latents": terms[2:, :, 0].abs().max(),  # of a sequence of one step, in those it has not
+        "data": (terms[0, :, 0] - first[:, 0]).abs().max(),
+    }
     assert (terms[2:, :, 2] != 0).all()
+    return [name for name, value in found.items() if value > 1e-9]
+
+
+def test_padding_counts_for_nothing() -> None:
+    assert faults_of_padding(built(flags=True)) == []
+
+
+class LatentsCounted(RecurrentGeneration):
+    def step(self, state: Tensor, x: Tensor, z: Tensor, t: int) -> tuple[Tensor, Tensor, Tensor]:
+        log_x, _, after = super().step(state, x, z, t)
+        return log_x, self.recurrence.prior(state, t).log_prob(z), after
+
+
+class DataCounted(RecurrentGeneration):
+    def step(self, state: Tensor, x: Tensor, z: Tensor, t: int) -> tuple[Tensor, Tensor, Tensor]:
+        _, log_z, after = super().step(state, x, z, t)
+        return self.recurrence.data(state, z, t).log_prob(self.recurrence.part(x, t)), log_z, after
+
+
+class DrawsCounted(RecurrentInference):
+    def step(self, state: Tensor, x: Tensor, memory: Tensor | None, t: int) -> Distribution:
+        return self.follower(state, x, memory, t)
+
+
+@pytest.mark.parametrize(
+    ("mutant", "faults"), [(LatentsCounted, ["latents"]), (DataCounted, ["p", "data"]), (DrawsCounted, ["latents"])]
+)
+def test_a_mask_that_one_term_forgets_dies(mutant: type, faults: list[str]) -> None:
+    joint = built(flags=True)
+    (joint.q if mutant is DrawsCounted else joint.p).__class__ = mutant
+    assert set(faults_of_padding(joint)) >= set(faults)
 
 
 def test_sequences_of_a_length_sum_to_one() -> None:

@@ -41,6 +41,8 @@ PICTURES = {
     "should be its neighbor: then the model has learned that image by heart.",
     "traversals": "A latent to a row, those that differ most between data: a bit off and on, in five data; a real from "
     "low to high, in one; the other latents as they were. A row of twins is a latent that p does not listen to.",
+    "trajectories": "How samples come to be, one to a row: stages of a trajectory, from noise or an empty canvas at "
+    "the left to a datum. Shapes should settle early, and details late.",
     "classes": "Where q puts test data of each class, in the plane in which their mean latents vary most. Classes that "
     "lie apart are known to the latents, though nobody told them.",
     "chain": "Means of p(x | tau) for the prior's persistent chains, at the last look at the validation set. They "

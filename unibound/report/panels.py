@@ -63,6 +63,13 @@ PANELS = (
         "codes. A q that is sure of all of them, to the end, hardly learns any more.",
     ),
     Panel(
+        "What latents carry",
+        {"latents": "latent_nats", "data given them": "datum_nats"},
+        "nats",
+        "KL(q(tau | x) || p(tau)), and -log p(x | tau); together they are minus the ELBO of validation data. "
+        "Healthy is latents well above 0: at 0 p does without them.",
+    ),
+    Panel(
         "What each layer adds to the bound",
         {f"layer {layer}": f"nats_of_layer_{layer}" for layer in range(1, 5)},
         "nats",

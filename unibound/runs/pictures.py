@@ -104,6 +104,20 @@ def traversals(joint: JointBound, x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+def trajectories(joint: JointBound, count: int = COLUMNS, columns: int = COLUMNS) -> Tensor:
+    """How data come to be while p draws them, a row for each: `columns` of its stages, evenly spread, the first and the
+    last among them, or all there are: [count S, *X].
+
+    Raises:
+        UsageError: a p that draws data at once.
+    """
+    with joint.evaluating():
+        stages = joint.p.stages(count)  # [S, N, *X]
+    at = torch.linspace(0, len(stages) - 1, min(columns, len(stages))).round().long()
+    return stages[at.to(stages.device)].transpose(0, 1).flatten(0, 1)
+
+
+@torch.no_grad()
 def nearest(drawn: Tensor, train: Data) -> Tensor:
     """Each of drawn [N, *X] followed by the datum of `train` [M, *X] that is closest, by squares: [2N, *X]."""
     far, closest = drawn.new_full((len(drawn),), math.inf), drawn
@@ -116,7 +130,7 @@ def nearest(drawn: Tensor, train: Data) -> Tensor:
 
 
 def save(folder: Path, joint: JointBound, test: Tensor, train: Data) -> None:
-    """Write samples.png and nearest.png, and reconstructions.png and traversals.png where p(x | tau) is known.
+    """Write samples.png and nearest.png, and what else there is: reconstructions.png, traversals.png, trajectories.png.
 
     Args:
         folder: of the run.
@@ -130,6 +144,9 @@ def save(folder: Path, joint: JointBound, test: Tensor, train: Data) -> None:
     for name, draw in (("reconstructions", reconstructions), ("traversals", traversals)):
         with contextlib.suppress(UsageError):  # no p(x | tau)
             save_grid(folder / f"{name}.png", draw(joint, test))
+    with contextlib.suppress(UsageError):  # drawn at once
+        stages = trajectories(joint)
+        save_grid(folder / "trajectories.png", stages, len(stages) // COLUMNS)
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ from unibound.claim import Side
 from unibound.data.splits import classes
 from unibound.errors import UsageError
 from unibound.evaluation.conclusion import Evaluation
+from unibound.runs.carried import told
 from unibound.runs.files import read_json, write_sealed
 
 EVALUATION = "evaluation.json"
@@ -40,6 +41,8 @@ class Result:
         prepared: what was done to the data, in words; empty if nothing was.
         weights: which checkpoint's they are, in words.
         untrained: parameter groups that no stage trained.
+        latent_nats: of test data, mean KL(q(tau | x) || p(tau)): what latents carry. None where that is not told apart.
+        datum_nats: mean -log p(x | tau), what the data cost once their latents are known.
         classes: of each class of test data, where data have such, how many there are, their NLL and its standard error.
     """
 
@@ -66,6 +69,8 @@ class Result:
     prepared: str = ""
     weights: str = ""
     untrained: tuple[str, ...] = ()
+    latent_nats: float | None = None
+    datum_nats: float | None = None
     classes: dict[str, tuple[int, float, float | None]] = attrs.field(factory=dict)
 
     @classmethod
@@ -131,6 +136,8 @@ class Result:
         if self.log_z_ess is not None:
             found.append(("chains", f"effective sample size {self.log_z_ess:.1f} of {self.log_z_chains}"))
         found.append(("particles", f"effective sample size {self.ess:.1f} of {self.num_particles} per datum"))
+        if self.latent_nats is not None and self.datum_nats is not None:
+            found.append(("latents", told(self.latent_nats, self.datum_nats)))
         if self.prepared:
             found.append(("data", self.prepared))
         if self.weights:

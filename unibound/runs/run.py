@@ -4,7 +4,7 @@ resolved.toml        every setting        env.json       versions, plugins, data
 metrics.jsonl        one line per epoch   checkpoints/   the newest two, the best
 evaluation.json      the final numbers    data.json      what a model takes from its data
 SHA256SUMS           digests of these     .lock          held by whoever trains
-film/, samples.png, nearest.png, reconstructions.png, traversals.png, chain.png: pictures
+film/, samples.png, nearest.png, reconstructions.png, traversals.png, trajectories.png, chain.png: pictures
 """
 
 import functools

@@ -12,6 +12,7 @@ from unibound import ranks
 from unibound.data.rows import spread
 from unibound.errors import UsageError
 from unibound.runs import checkpoint, pictures
+from unibound.runs.carried import LIMIT, carried
 from unibound.runs.checkpoint import About
 from unibound.runs.environment import numerics
 from unibound.runs.files import read_sums, write_sealed
@@ -98,6 +99,10 @@ def finish(run: "Run", seconds: float, bar: Callable[[str, int], Bar]) -> Result
             # Of training data the bound alone is shown.
             found[split] = run.evaluate(split, posterior="draws" if split == "test" else "none", **options)
     every, seconds = len(run.splits.rows("train")), seconds + time.perf_counter() - start
+    with torch.random.fork_rng(), run.joint.evaluating(), torch.no_grad():
+        torch.manual_seed(run.settings.seed)
+        log_z = found["test"].log_z
+        made = carried(run.joint, spread(run.rows("test"), LIMIT), 0.0 if log_z is None else log_z.value)
     result = Result.of(
         attrs.evolve(found["test"], seconds=seconds),
         partition=run.settings.partition.name,
@@ -107,6 +112,8 @@ def finish(run: "Run", seconds: float, bar: Callable[[str, int], Bar]) -> Result
         prepared=run.known.prepared,
         weights=weights,
         untrained=untrained(run.joint, run.settings.stages),
+        latent_nats=None if made is None else made.latents,
+        datum_nats=None if made is None else made.datum,
         classes={} if found["test"].bounds is None else by_class(found["test"].bounds, labels),
     )
     result.write(run.path)

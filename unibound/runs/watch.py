@@ -12,6 +12,7 @@ from unibound.energies.energy import EnergyPrior
 from unibound.evaluation.diagnose import count_active
 from unibound.evaluation.evaluate import Evaluation
 from unibound.joint import JointBound
+from unibound.runs.carried import DRAWS, LIMIT, carried
 from unibound.support import values
 
 SURE = 0.05
@@ -24,8 +25,6 @@ CROSSED, SPAN = 0.02, 10
 """Share of the way to independent draws below which so many training steps leave states on the side where they are."""
 STARTS, FEWEST = 200, 50
 """Codes that are moved to see that, and states on either side that tell."""
-LIMIT = 500  # data looked at
-DRAWS = 20  # latents per datum
 
 
 @attrs.frozen
@@ -50,6 +49,8 @@ class Watched:
             training step, lately.
         layers: where latents have layers, mean of what each adds to the bound in nats, the lowest first: minus what it
             carries. For a layer between others it is no divergence, and may be above zero.
+        latent_nats: mean KL(q(tau | x) || p(tau)), what all latents together carry.
+        datum_nats: mean -log p(x | tau), what a datum costs once they are known.
     """
 
     valid_ess: float | None = None
@@ -64,6 +65,8 @@ class Watched:
     swapped: float | None = None
     round_trips: float | None = None
     layers: tuple[float, ...] | None = None
+    latent_nats: float | None = None
+    datum_nats: float | None = None
 
     @property
     def stuck(self) -> str | None:
@@ -118,7 +121,10 @@ def watch(joint: JointBound, x: Data, valid: Evaluation, *, seed: int) -> Watche
     with joint.evaluating(), torch.random.fork_rng():
         torch.manual_seed(seed)
         codes, found = _posterior(joint, spread(x, LIMIT))
-        found["layers"] = _layers(joint, spread(x, LIMIT), valid)
+        made = carried(joint, spread(x, LIMIT), 0.0 if valid.log_z is None else valid.log_z.value)
+        if made is not None:
+            layers = made.layers if len(made.layers) > 1 else None
+            found |= {"layers": layers, "latent_nats": made.latents, "datum_nats": made.datum}
         if isinstance(prior, EnergyPrior):
             found |= _chains(prior, codes)
     return Watched(valid_ess=valid.ess, valid_gap=valid.gap, **found)
@@ -141,19 +147,6 @@ def _posterior(joint: JointBound, x: Data) -> tuple[Tensor, dict[str, Any]]:
         "saturated": torch.cat(sure).mean().item() if sure else None,
         "active": count_active(torch.cat(means), torch.cat(noise).mean(0)) if learned else None,
     }
-
-
-def _layers(joint: JointBound, x: Data, valid: Evaluation) -> tuple[float, ...] | None:
-    """Mean of what each layer of latents adds to the bound, the top one normalized; None where there are no layers."""
-    terms = []
-    for batch in x.split(50):
-        tau = joint.particles(batch, DRAWS, whole=False).tau
-        terms.append(joint.log_weight_terms(batch, tau).double().mean(1))  # [L + 1, B]
-    _, *layers = torch.cat(terms, 1).mean(1).tolist()
-    if len(layers) < 2:
-        return None
-    layers[-1] -= 0.0 if valid.log_z is None else valid.log_z.value
-    return tuple(layers)
 
 
 def _chains(prior: EnergyPrior, codes: Tensor) -> dict[str, Any]:

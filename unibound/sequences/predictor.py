@@ -81,7 +81,7 @@ class Tied(Predictor):
         bits, log_p = active.new_zeros(*lead, len(order)), active.new_zeros(tuple(lead))
         for d in order.tolist():
             logit = active.sigmoid() @ self.output_weight[d] + self.output_bias[d]
-            bit, log_bit = _toss(logit if output is None else logit + output[..., d])
+            bit, log_bit = toss(logit if output is None else logit + output[..., d])
             bits[..., d], log_p = bit, log_p + log_bit
             active = active + bit.unsqueeze(-1) * self.weight[:, d]
         return bits, log_p
@@ -164,7 +164,7 @@ class Masked(Predictor):
             logit = units[-1] @ self.output_weight[d] + self.output_bias[d]
             if self.direct is not None:
                 logit = logit + bits @ self.direct[d]
-            bit, log_bit = _toss(logit if output is None else logit + output[..., d])
+            bit, log_bit = toss(logit if output is None else logit + output[..., d])
             bits[..., d], log_p = bit, log_p + log_bit
             below = bits
             for depth, (layer, degree) in enumerate(zip(self.linear, degrees, strict=True)):
@@ -177,7 +177,7 @@ class Masked(Predictor):
         return bits, log_p
 
 
-def _toss(logit: Tensor) -> tuple[Tensor, Tensor]:
+def toss(logit: Tensor) -> tuple[Tensor, Tensor]:
     """A bit of each logit, and its log-probability."""
     bit = (torch.rand_like(logit) < logit.sigmoid()).to(logit)
     return bit, logsigmoid((2 * bit - 1) * logit)

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from unibound import Generator, JointBound, Layered, Likelihood, Model, Prior, Upward, UsageError, hookimpl
-from unibound.sequences.trajectory import Binomial, Noise, Noisier, Normals, Reverse, StepGeneration, StepInference
+from unibound.sequences.noise import Binomial, Noise, Normals
+from unibound.sequences.trajectory import Noisier, Reverse, StepGeneration, StepInference
 from unibound.support import boolean, describe, real, require_within, same
 
 LEFT = 1e-3
@@ -62,6 +63,21 @@ class Undo(Generator):
         t = torch.full(tau.shape[:-1], self.t, device=tau.device)
         first = reverse.first(tau, t)
         return first if self.t == 1 else reverse.later(tau, t, first)
+
+
+class Trajectory(Layered):
+    """p(x_T) p(x_{T-1} | x_T) ... p(x | x_1), of vectors x_t [D] and data [*X]."""
+
+    def __init__(self, prior: Prior, reverse: Reverse, noise: Noise, shape: tuple[int, ...]) -> None:
+        steps, size = len(noise), math.prod(shape)
+        super().__init__(prior, [Undo(reverse, t) for t in range(1, steps + 1)], [size] * steps)
+        self.noise, self.shape = noise, torch.Size(shape)
+        self._reverse = (reverse,)  # in a tuple, so that it is saved once
+
+    @torch.no_grad()
+    def stages(self, count: int, steps: int | None = None) -> Tensor:
+        (reverse,) = self._reverse
+        return reverse.retrace(self.prior.visible(self.prior.sample(count)), self.noise, self.shape, steps)
 
 
 @attrs.frozen
@@ -131,7 +147,7 @@ class Diffusion(Model):
             return JointBound(StepInference(noise, len(shape)), StepGeneration(prior, reverse, noise, shape))
         sizes, every = [size] * self.steps, range(1, self.steps + 1)
         q = Upward([Noisier(noise, t, len(shape) if t == 1 else 1) for t in every], sizes)
-        return JointBound(q, Layered(prior, [Undo(reverse, t) for t in every], sizes))
+        return JointBound(q, Trajectory(prior, reverse, noise, shape))
 
     def noise(self, likelihood: Likelihood, shape: tuple[int, ...]) -> Noise:
         """What bits, or reals, become noise by."""

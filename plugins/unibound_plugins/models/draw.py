@@ -130,10 +130,23 @@ class Painting(RecurrentGeneration):
         return self.prior.support
 
     def conditional(self, tau: Tensor) -> Distribution:
+        return self.paintings(tau)[-1]
+
+    def paintings(self, tau: Tensor) -> list[Distribution]:
+        """The canvas as a distribution of data, blank and after each step of tau [..., T Z]."""
         state = self.recurrence.start(tau.shape[:-1])
+        canvases = [state]
         for t, z in enumerate(tau.split(self.recurrence.size, -1)):
             state = self.recurrence.move(state, z, z, t)
-        return self.recurrence.read(self.recurrence.parts(state)[0])
+            canvases.append(state)
+        return [self.recurrence.read(self.recurrence.parts(canvas)[0]) for canvas in canvases]
+
+    @torch.no_grad()
+    def stages(self, count: int, steps: int | None = None) -> Tensor:
+        if steps not in (None, self.recurrence.steps):
+            raise UsageError(f"draw paints in {self.recurrence.steps} steps, not in {steps}; leave steps out")
+        pieces = [self.prior.sample(count) for _ in range(self.recurrence.steps)]
+        return torch.stack([painting.mean for painting in self.paintings(torch.cat(pieces, -1))])
 
     def parts(self) -> dict[str, nn.Module]:
         return {"generator": self.recurrence, "prior": self.prior}

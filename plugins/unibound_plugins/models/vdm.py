@@ -186,13 +186,26 @@ class MomentGeneration(Generation):
     @torch.no_grad()
     def dream(self, count: int, *, persistent: bool = False) -> tuple[Tensor, Tensor]:
         last = self.prior.persistent(count) if persistent else self.prior.sample(count)
-        path, times = [last], torch.linspace(1, 0, self.sample_steps + 1).to(last)
-        for t, s in pairwise(times.unsqueeze(1).expand(-1, count)):
-            path.append(self.back(path[-1], t, s).sample())
+        path = self.retrace(last, self.sample_steps)
         x = self.likelihood(path[-1]).sample().view(count, *self.center.shape) + self.center
         index = torch.randint(len(path), (count,), device=last.device)
-        z = torch.stack(path)[index, torch.arange(count, device=last.device)]
-        return x, torch.cat([times[index].unsqueeze(-1), z, path[-1], last], -1)
+        t, z = 1 - index.to(last) / self.sample_steps, path[index, torch.arange(count, device=last.device)]
+        return x, torch.cat([t.unsqueeze(-1), z, path[-1], last], -1)
+
+    def retrace(self, last: Tensor, steps: int) -> Tensor:
+        """Go back from z_1 [N, D] in some steps: z_1, ..., z_0 [S + 1, N, D]."""
+        path, times = [last], torch.linspace(1, 0, steps + 1).to(last)
+        for t, s in pairwise(times.unsqueeze(1).expand(-1, len(last))):
+            path.append(self.back(path[-1], t, s).sample())
+        return torch.stack(path)
+
+    @torch.no_grad()
+    def stages(self, count: int, steps: int | None = None) -> Tensor:
+        if steps is not None and steps < 1:
+            raise UsageError(f"a trajectory is gone back in at least one step, not {steps}")
+        path = self.retrace(self.prior.sample(count), self.sample_steps if steps is None else steps)
+        whole = torch.cat([path, self.likelihood(path[-1:]).sample()])
+        return whole.view(len(whole), count, *self.center.shape) + self.center
 
     def parts(self) -> dict[str, nn.Module]:
         return {"generator": self.denoiser, "prior": self.prior}
