@@ -123,7 +123,8 @@ class Meeting(EnergyPrior):
 class Bidirectional(Generation):
     """p*(x), up to its log Z: tau is a pair of latents (h, h') in a row, as `Twice` draws it. See `Meeting`.
 
-    It is for evaluation and draws. `renyi` trains q and p towards it, by a bound that needs no log Z.
+    It is for evaluation and draws. What trains q and p towards it needs no log Z: as that is at most 0, a bound of what
+    it lacks is one of log p*(x).
     """
 
     def __init__(self, q: Inference, p: Generation, *, num_candidates: int = 10, num_chains: int = 100) -> None:

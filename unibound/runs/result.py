@@ -16,6 +16,7 @@ from unibound.data.splits import classes
 from unibound.errors import UsageError
 from unibound.evaluation.conclusion import Evaluation
 from unibound.runs.files import read_json, write_sealed
+from unibound.runs.made import Made
 
 EVALUATION = "evaluation.json"
 
@@ -41,6 +42,7 @@ class Result:
         weights: which checkpoint's they are, in words.
         untrained: parameter groups that no stage trained.
         classes: of each class of test data, where data have such, how many there are, their NLL and its standard error.
+        made: of each model that q and p make together, beside p, the same in brief.
     """
 
     nll: float
@@ -67,6 +69,7 @@ class Result:
     weights: str = ""
     untrained: tuple[str, ...] = ()
     classes: dict[str, tuple[int, float, float | None]] = attrs.field(factory=dict)
+    made: dict[str, Made] = attrs.field(factory=dict)
 
     @classmethod
     def of(cls, test: Evaluation, *, partition: str, run_dir: Path, **more: Any) -> "Result":
@@ -122,6 +125,7 @@ class Result:
             some, every = self.train_data
             of = "all data" if some == every else f"{some} of {every} data, evenly spread"
             found.append(("train NLL", f"{self.train_nll:.3f} nats ({of})"))
+        found += [(f"{name} NLL", made.words) for name, made in self.made.items()]
         if self.partition is None:
             found.append(("log Z", "0, the prior is normalized"))
         else:
