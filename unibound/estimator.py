@@ -1,6 +1,7 @@
 """An estimator: a rule that turns (the two joints, a batch) into a gradient and, where it claims one, a bound."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import ClassVar
 
 import attrs
@@ -81,3 +82,11 @@ class Estimator(Record, ABC):
         """
         del x
         return None
+
+    def makes(self, joint: JointBound) -> Mapping[str, JointBound]:
+        """Further models that q and p make together when it trains them, by name; none by default.
+
+        They share the networks of the joint. A run evaluates them and draws from them beside p, under these names.
+        """
+        del joint
+        return {}

@@ -18,12 +18,14 @@ def test_bounds(item: Item) -> None:
     log_q = joint.q(xs).log_prob(everywhere.every_tau())  # [S, N]
     log_w = everywhere.log_joint(everywhere.every_tau()) - log_q
     log_p, log_p_tilde = everywhere.log_prob(), renyi(log_q, log_w, BIHM)  # [N]
+    (made,) = Renyi().makes(joint).values()
+    pairs = world_of(made, xs, 2 * sum(sizes))
     item.check(
         log_p_by_state=log_p,
         log_ptilde_by_state=log_p_tilde,
         log_inner_product_by_state=((everywhere.log_posterior() + log_q) / 2).logsumexp(0),
-        two_log_Z=log_p_tilde.logsumexp(0),
-        log_pstar=log_p_tilde.log_softmax(0)[chosen],
+        two_log_Z=pairs.log_z(),
+        log_pstar=pairs.log_prob()[chosen],
         log_p=log_p[chosen],
         log_ptilde=log_p_tilde[chosen],
         elbo=world.bound(1)[0],

@@ -208,7 +208,7 @@ def sample(run: Path, *, count: int = 100, seed: int | None = None, out: Path | 
         count: how many.
         seed: of the draws; that of the run by default.
         out: file to write; by default samples.png in the run's folder. A .png shows means, an .npz holds arrays x (the
-            draws), mean and tau.
+            draws), mean and tau, and after its name those of each model that q and p make together.
     """
     _require("--count", count, 1, 100_000)
     if seed is not None:

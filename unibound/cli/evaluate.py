@@ -3,7 +3,9 @@
 import json
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import attrs
@@ -17,6 +19,7 @@ from unibound.evaluation.conclusion import Evaluation
 from unibound.evaluation.reach import Posterior, Reach
 from unibound.partition import LogZ, PartitionEstimator, Sandwich
 from unibound.runs.files import require_file
+from unibound.runs.made import evaluated
 from unibound.runs.pictures import save_arrays
 from unibound.runs.prepare import prepared
 from unibound.runs.result import Result, finite, numbers
@@ -59,16 +62,19 @@ def evaluate(
         found = run.evaluate_all(split, normalized, splits=splits, num_particles=num_particles, **options)
     found = [attrs.evolve(one, seconds=one.seconds + more) for one, more in zip(found, seconds, strict=True)]
     results = dict(zip(partitions, found, strict=True))
+    rows = run.rows(split) if splits is None else splits.rows(split)
+    together = evaluated(run, rows, num_particles, max_memory=max_memory)
     if per_datum is not None and found[0].bounds is not None:
         save_arrays(per_datum, {"bound": found[0].bounds})
     if as_json:
         document = Result.of(found[0], partition=next(iter(partitions)), run_dir=run.path).document
         estimates = documents(results)
         own = {"split": split, "of": found[0].of, "partition": estimates[0]["partition"], "estimates": estimates}
+        own["made"] = dict(zip(together, documents(together), strict=True))
         print(json.dumps(finite(document | own)))
     else:
-        show(split, results)
-    warn(results)
+        show(split, results, together)
+    warn(results | together)
 
 
 def _require_writable(path: Path, partitions: dict[str, PartitionEstimator]) -> None:
@@ -119,13 +125,13 @@ def log_z_document(log_z: LogZ | Sandwich | None) -> dict[str, Any] | None:
     }
 
 
-def show(title: str, results: dict[str, Evaluation]) -> None:
-    """Print one table: a row for each number, then what may be concluded."""
+def show(title: str, results: dict[str, Evaluation], made: Mapping[str, Evaluation] = MappingProxyType({})) -> None:
+    """Print one table: a row for each number, then what may be concluded; of p, and of models that q and p make."""
     table = Table(box=None, pad_edge=False)
     table.add_column("nats", style="bold")
     for column in ("value", "± data", "± chains", "errs", "of", "ESS", "seconds"):
         table.add_column(column, justify="left" if column in ("errs", "of") else "right")
-    for name, result in results.items():
+    for name, result in [*results.items(), *made.items()]:
         log_z = result.log_z
         for one in () if log_z is None else log_z.estimates:
             ess = "" if one.ess is None else f"{one.ess:.0f}/{one.num_chains}"
@@ -140,13 +146,13 @@ def show(title: str, results: dict[str, Evaluation]) -> None:
             f"{result.nll_stderr:.3f}",
             "" if result.nll_chains_stderr is None else f"{result.nll_chains_stderr:.3f}",
             result.side.errs,
-            f"-{result.of}",
+            f"-{result.of}" + (f" of {name}" if name in made else ""),
             f"{result.ess:.0f}/{result.num_particles}",
             f"{result.seconds:.1f}",
         )
     out = Console()
     out.print(table)
-    for name, result in results.items():
+    for name, result in [*results.items(), *made.items()]:
         out.print(f"{name}: {result.conclusion}", highlight=False)
 
 

@@ -7,6 +7,7 @@ import torch
 from unibound.errors import UsageError
 from unibound.runs import pictures
 from unibound.runs.files import require_file
+from unibound.runs.made import made
 from unibound.runs.run import Run
 
 SUFFIXES = (".png", ".npz")
@@ -14,6 +15,8 @@ SUFFIXES = (".png", ".npz")
 
 def sample(run: Path, count: int, seed: int | None, out: Path) -> Path:
     """Draw from a run, write what its suffix says, and return the path.
+
+    Arrays are of p, and, with its name before theirs, of each model that q and p make together.
 
     Raises:
         UsageError: another suffix, or no place to write to.
@@ -29,5 +32,8 @@ def sample(run: Path, count: int, seed: int | None, out: Path) -> Path:
         if out.suffix.lower() == ".png":
             pictures.save_grid(out, pictures.samples(opened.joint, count))
         else:
-            pictures.save_arrays(out, pictures.dreams(opened.joint, count))
+            dreams = pictures.dreams(opened.joint, count)
+            for name, joint in made(opened).items():
+                dreams |= {f"{name}_{part}": found for part, found in pictures.dreams(joint, count).items()}
+            pictures.save_arrays(out, dreams)
     return out

@@ -70,9 +70,9 @@ class Bipartite(EnergyPrior):
         v = kernels.rbm_gibbs(tau.flatten(1), *self.machine(), steps, beta=beta, base_bias=self.base_bias)
         return v.view_as(tau)
 
-    def contrast(self, tau: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-        if self.transition is not None:  # the kernel moves states as `gibbs` does
-            return super().contrast(tau, steps)
+    def contrast(self, tau: Tensor, steps: int, layer: int = 0) -> tuple[Tensor, Tensor]:
+        if layer or self.transition is not None:  # the kernel moves states as `gibbs` does
+            return super().contrast(tau, steps, layer)
         return kernels.rbm_contrast(tau.flatten(1), *self.machine(), steps)
 
     def log_transition(self, states: Tensor, beta: float = 1.0) -> Tensor:

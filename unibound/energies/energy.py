@@ -155,8 +155,12 @@ class EnergyPrior(Prior):
             tau = self.transition(self, tau, beta)
         return tau
 
-    def contrast(self, tau: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-        """F(tau) of states tau [M, *Z], and F of where `steps` moves take them, held still: both [M] nats."""
+    def contrast(self, tau: Tensor, steps: int, layer: int = 0) -> tuple[Tensor, Tensor]:
+        """F(tau) of states tau [M, *Z], and F of where `steps` moves take them, held still: both [M] nats.
+
+        An energy of layers may give those of one `layer` with the one below, from 1, as if alone."""
+        if layer:
+            raise UsageError(f"{type(self).__name__} has no layers to be trained one by one; leave layer out")
         end = self.move(tau, steps)
         free = self.free_energy(torch.cat([tau, end]))
         return free[: len(tau)], free[len(tau) :]

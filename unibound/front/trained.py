@@ -7,7 +7,7 @@ import base64
 import functools
 import html
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -30,6 +30,7 @@ from unibound.joint import JointBound
 from unibound.partition.log_z import NormalizedPrior, PartitionEstimator
 from unibound.runs import metrics
 from unibound.runs.export import export
+from unibound.runs.made import made
 from unibound.runs.prepare import prepared
 from unibound.runs.result import Result, finite
 from unibound.runs.run import Run
@@ -52,6 +53,11 @@ class Trained:
     def joint(self) -> JointBound:
         """q and p: an nn.Module, in evaluation mode."""
         return self.run.joint
+
+    @property
+    def made(self) -> Mapping[str, JointBound]:
+        """Further models that q and p make together, by name: joints of the same networks, to be evaluated."""
+        return made(self.run)
 
     @property
     def result(self) -> Result:

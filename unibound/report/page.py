@@ -48,6 +48,7 @@ PICTURES = {
     "chain": "Means of p(x | tau) for the prior's persistent chains, at the last look at the validation set. They "
     "should be as various as the data; many alike mean that chains are stuck in a few modes.",
 }
+TOGETHER = "The same, of the model that q and p make together: draws of it."
 MAPS = {"classes": "Map of latents"}
 
 
@@ -132,6 +133,7 @@ def page(record: Record) -> str:
         return {"svg": Markup(apart(svg, next(number))), **words}
 
     learning, middle = learning_curves(record), record.done // 2
+    made = () if record.result is None else record.result.made
     return template(TEMPLATE).render(
         title=record.path.resolve().name,
         about=record.about,
@@ -149,7 +151,7 @@ def page(record: Record) -> str:
             for each in PANELS
             if (curves := each.curves(record.lines))
         ],
-        pictures=pictures(record, PICTURES),
+        pictures=pictures(record, [*PICTURES, *(f"samples-{name}" for name in made)]),
         film=film(record),
         environment=[(name.replace("_", " "), _shown(name, value)) for name, value in record.environment.items()],
         settings=sources.write(record.settings),
@@ -174,7 +176,7 @@ def pictures(record: Record, names: Iterable[str]) -> list[dict[str, str]]:
         {
             "title": name,
             "alt": f"{MAPS.get(name, 'Grid of pictures')}, {name} of {record.path.resolve().name}",
-            "about": PICTURES[name],
+            "about": PICTURES.get(name, TOGETHER),
             "data": base64.b64encode(file.read_bytes()).decode(),
         }
         for name in names

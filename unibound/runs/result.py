@@ -17,6 +17,7 @@ from unibound.errors import UsageError
 from unibound.evaluation.conclusion import Evaluation
 from unibound.runs.carried import told
 from unibound.runs.files import read_json, write_sealed
+from unibound.runs.made import Made
 
 EVALUATION = "evaluation.json"
 
@@ -44,6 +45,7 @@ class Result:
         latent_nats: of test data, mean KL(q(tau | x) || p(tau)): what latents carry. None where that is not told apart.
         datum_nats: mean -log p(x | tau), what the data cost once their latents are known.
         classes: of each class of test data, where data have such, how many there are, their NLL and its standard error.
+        made: of each model that q and p make together, beside p, the same in brief.
     """
 
     nll: float
@@ -72,6 +74,7 @@ class Result:
     latent_nats: float | None = None
     datum_nats: float | None = None
     classes: dict[str, tuple[int, float, float | None]] = attrs.field(factory=dict)
+    made: dict[str, Made] = attrs.field(factory=dict)
 
     @classmethod
     def of(cls, test: Evaluation, *, partition: str, run_dir: Path, **more: Any) -> "Result":
@@ -127,6 +130,7 @@ class Result:
             some, every = self.train_data
             of = "all data" if some == every else f"{some} of {every} data, evenly spread"
             found.append(("train NLL", f"{self.train_nll:.3f} nats ({of})"))
+        found += [(f"{name} NLL", made.words) for name, made in self.made.items()]
         if self.partition is None:
             found.append(("log Z", "0, the prior is normalized"))
         else:

@@ -18,9 +18,10 @@ from unibound.runs.environment import numerics
 from unibound.runs.files import read_sums, write_sealed
 from unibound.runs.folder import RESOLVED, Say
 from unibound.runs.judgment import Judgment
+from unibound.runs.made import Made, evaluated, made
 from unibound.runs.metrics import Metrics
 from unibound.runs.progress import Bar, Progress
-from unibound.runs.result import Result, by_class
+from unibound.runs.result import Result, by_class, numbers
 from unibound.runs.standing import standing
 from unibound.runs.train import Training, untrained
 from unibound.runs.watch import watch
@@ -89,6 +90,8 @@ def finish(run: "Run", seconds: float, bar: Callable[[str, int], Bar]) -> Result
     with torch.random.fork_rng():
         torch.manual_seed(run.settings.seed)
         pictures.save(run.path, run.joint, spread(run.splits.rows("test"), 50)[:], run.splits.rows("train"))
+        for name, joint in made(run).items():
+            pictures.save_grid(run.path / f"samples-{name}.png", pictures.samples(joint))
         if labels:
             pictures.save_classes(run.path, run.joint, run.splits.rows("test"), labels)
     normalized, found = run.normalize(), {}
@@ -98,6 +101,7 @@ def finish(run: "Run", seconds: float, bar: Callable[[str, int], Bar]) -> Result
             options = {"normalized": normalized, "limit": count, "on_progress": advance}
             # Of training data the bound alone is shown.
             found[split] = run.evaluate(split, posterior="draws" if split == "test" else "none", **options)
+    together = evaluated(run, spread(run.rows("test"), count))
     every, seconds = len(run.splits.rows("train")), seconds + time.perf_counter() - start
     with torch.random.fork_rng(), run.joint.evaluating(), torch.no_grad():
         torch.manual_seed(run.settings.seed)
@@ -115,6 +119,7 @@ def finish(run: "Run", seconds: float, bar: Callable[[str, int], Bar]) -> Result
         latent_nats=None if made is None else made.latents,
         datum_nats=None if made is None else made.datum,
         classes={} if found["test"].bounds is None else by_class(found["test"].bounds, labels),
+        made={name: Made.of(one, numbers(one)) for name, one in together.items()},
     )
     result.write(run.path)
     return result

@@ -63,6 +63,8 @@ class CD(Estimator):
         steps: Gibbs steps k from the data. Persistent chains move by the prior's own `steps`.
         chain: where negative samples come from: chains that begin at the data, or persistent ones.
         policy_gradient: the whole gradient of KL_x, with the batch as D. For a small rbm.
+        layer: of an energy of layers (dbm), the one that is trained with that below it as a machine of their own, by
+            chains that begin at data: a stage each, from 1, to begin with. 0 trains the whole.
 
     Source: Hinton, "Training products of experts by minimizing contrastive divergence" (2002),
     https://www.cs.toronto.edu/~hinton/absps/tr00-004.pdf; Tieleman, "Training restricted Boltzmann
@@ -74,6 +76,7 @@ class CD(Estimator):
     steps: int = attrs.field(default=1, validator=attrs.validators.ge(1))
     chain: Literal["data", "persistent"] = "data"
     policy_gradient: bool = False
+    layer: int = attrs.field(default=0, validator=attrs.validators.ge(0))
 
     @property
     def untrained(self) -> frozenset[str]:
@@ -97,12 +100,19 @@ class CD(Estimator):
             positive, negative = prior.free_energy(torch.cat([tau, prior.chains])).tensor_split([len(tau)])
             surrogate = positive - negative.mean()
         else:
-            positive, negative = prior.contrast(tau, self.steps)  # [B] twice
+            positive, negative = prior.contrast(tau, self.steps, self.layer)  # [B] twice
             surrogate = positive - negative
         return Estimate(surrogate, bound=None, log_weights=None, side="none")
 
     def check(self, joint: JointBound, x: Tensor) -> None:
         prior = _energy_prior(joint)
+        if self.layer:
+            if self.persistent or self.policy_gradient:
+                raise UsageError(
+                    "cd: a layer alone is trained by chains that begin at data; set chain = data, or layer = 0"
+                )
+            with torch.no_grad(), torch.random.fork_rng():
+                prior.contrast(joint.p.state(x, joint.q(x).sample()), 1, self.layer)
         joint.q(x)
         if self.persistent and (self.policy_gradient or self.steps not in (1, prior.steps)):
             cure = "leave policy_gradient out" if self.policy_gradient else f"set steps = {self.steps} on the prior"

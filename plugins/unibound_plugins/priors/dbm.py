@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from itertools import pairwise
 from types import MappingProxyType
 
+import attrs
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
+from torch.nn.functional import softplus
 
 from unibound import Inference, UsageError, hookimpl
 from unibound.distributions import Bits
@@ -26,6 +28,39 @@ class MeanField(Inference):
         return Bits(torch.cat(self._dbm[0].mean_field(x)[1::2], -1))
 
 
+@attrs.frozen
+class _Doubled:
+    """Two layers as a machine of their own, with so many copies of either, each joined to all of the other.
+
+    -E = sum_ij (v_i - o)'W(h_j - o') + sum_i b'v_i + sum_j c'h_j
+    """
+
+    weight: Tensor  # W [V, H]
+    low: Tensor  # b [V]
+    high: Tensor  # c [H]
+    low_offset: Tensor
+    high_offset: Tensor
+    lows: int
+    highs: int
+
+    def _field(self, v: Tensor) -> Tensor:
+        return (v - self.low_offset).sum(0) @ self.weight  # [M, H]
+
+    def free_energy(self, v: Tensor) -> Tensor:
+        """Of the lower copies [C, M, V], the upper ones summed out: [M] nats."""
+        field = self._field(v)
+        upper = softplus(field + self.high).sum(-1) - field @ self.high_offset
+        return -(v @ self.low).sum(0) - self.highs * upper
+
+    def up(self, v: Tensor) -> Tensor:
+        """Draw the upper copies [C', M, H] given the lower ones [C, M, V]."""
+        return Bits(self._field(v) + self.high).sample((self.highs,))
+
+    def down(self, h: Tensor) -> Tensor:
+        """Draw the lower copies given the upper ones."""
+        return Bits((h - self.high_offset).sum(0) @ self.weight.mT + self.low).sample((self.lows,))
+
+
 class DBM(Bipartite):
     """p(v, h) = exp(sum_l h_l' W_l h_{l+1} + sum_l b_l' h_l) / Z, with h_0 = v; v is what the model below sees.
 
@@ -36,6 +71,10 @@ class DBM(Bipartite):
     over all hidden layers, a fixed number of sweeps layer by layer, held still in gradients. With model `identity` this
     is a deep Boltzmann machine of the data, and the K-particle bound over h_2 is tighter than that of mean field, the
     number that is usually printed. With log Z by annealing alone, either is flattered, and has no side.
+
+    It may begin layer by layer (`contrast`, stages of cd with a layer): the first two layers as a machine that sees
+    each datum twice, the last two as one whose upper layer is there twice, and any others with both twice, so that a
+    unit between two layers hears from one of them alone as much as it will hear from both.
 
     Args:
         event_shape: shape [*Z] of one latent v.
@@ -118,6 +157,33 @@ class DBM(Bipartite):
 
         start = v.new_zeros(*v.shape[:-1], ends[-1])
         return list(settle(value, start, pieces, sweeps or self.sweeps).split(above, -1))
+
+    def contrast(self, tau: Tensor, steps: int, layer: int = 0) -> tuple[Tensor, Tensor]:
+        """F of data and of where chains take them; of a layer, those of `_Doubled` on draws of the layer below it.
+
+        Raises:
+            UsageError: a layer that there is not.
+        """
+        if not layer:
+            return super().contrast(tau, steps)
+        if layer >= len(self.sizes):
+            raise UsageError(f"dbm: layer {layer} of {len(self.sizes) - 1} hidden ones; name one of them")
+        *below, machine = (self._doubled(each) for each in range(1, layer + 1))
+        v = self.visible(tau).flatten(1)
+        with torch.no_grad():
+            for lower in below:
+                v = lower.up(v.expand(lower.lows, -1, -1))[0]
+            start = v.expand(machine.lows, -1, -1)
+            end = start
+            for _ in range(steps):
+                end = machine.down(machine.up(end))
+        return machine.free_energy(start), machine.free_energy(end)
+
+    def _doubled(self, layer: int) -> "_Doubled":
+        low, high = self.get_buffer("offsets").split(self.sizes)[layer - 1 : layer + 1]
+        last = layer == len(self.sizes) - 1
+        biases = self.biases[layer - 1], self.biases[layer]
+        return _Doubled(self.weights[layer - 1], *biases, low, high, 1 if last else 2, 1 if layer == 1 else 2)
 
     def machine(self) -> tuple[Tensor, Tensor, Tensor]:
         rows = []

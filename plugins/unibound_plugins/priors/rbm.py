@@ -27,7 +27,8 @@ class RBM(Bipartite):
         num_snapshots: earlier weights at which they are kept instead, which swap likewise; see `Past`. 0 for none.
         init_scale: standard deviation of the initial weights.
         centered: take gradients as if units were counted from their means over the persistent chains; see `Centering`.
-            It changes how the machine learns, and nothing else. Chains that begin at data leave the means at 1/2.
+            It changes how the machine learns, and nothing else. Chains that begin at data leave the means at 1/2. For
+            SGD: Adam, which scales each element by itself, takes apart what is to be balanced.
 
     Source: Smolensky, "Information processing in dynamical systems" (1986); as a prior of a deep
     model, Hu and Salakhutdinov, "Learning deep generative models with discrete latent variables" (2018).
