@@ -21,7 +21,7 @@ def cases() -> list:
     """Every estimator with the latents that it takes; the quick ones first."""
     found = []
     for name in registries()["estimator"]:
-        if name == "greedy":  # of layers
+        if name in ("fivo", "greedy"):  # of sequences, of layers
             continue
         slow = () if name in QUICK else pytest.mark.slow
         over = ("gaussian", "gaussian") if name in ("sgvb", "iwae") else ("rbm", "bernoulli")

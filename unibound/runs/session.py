@@ -106,7 +106,7 @@ def finish(run: "Run", seconds: float, bar: Callable[[str, int], Bar]) -> Result
     with torch.random.fork_rng(), run.joint.evaluating(), torch.no_grad():
         torch.manual_seed(run.settings.seed)
         log_z = found["test"].log_z
-        made = carried(run.joint, spread(run.rows("test"), LIMIT), 0.0 if log_z is None else log_z.value)
+        kept = carried(run.joint, spread(run.rows("test"), LIMIT), 0.0 if log_z is None else log_z.value)
     result = Result.of(
         attrs.evolve(found["test"], seconds=seconds),
         partition=run.settings.partition.name,
@@ -116,8 +116,8 @@ def finish(run: "Run", seconds: float, bar: Callable[[str, int], Bar]) -> Result
         prepared=run.known.prepared,
         weights=weights,
         untrained=untrained(run.joint, run.settings.stages),
-        latent_nats=None if made is None else made.latents,
-        datum_nats=None if made is None else made.datum,
+        latent_nats=None if kept is None else kept.latents,
+        datum_nats=None if kept is None else kept.datum,
         classes={} if found["test"].bounds is None else by_class(found["test"].bounds, labels),
         made={name: Made.of(one, numbers(one)) for name, one in together.items()},
     )
