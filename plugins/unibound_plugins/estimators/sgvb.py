@@ -53,8 +53,12 @@ class SGVB(Estimator):
 
     num_particles: int = attrs.field(default=1, validator=attrs.validators.ge(1))
     analytic_kl: bool = False
-    kl_weight: float = attrs.field(default=1.0, validator=[attrs.validators.ge(0.0), attrs.validators.le(1.0)])
-    free_bits: float = attrs.field(default=0.0, validator=[attrs.validators.ge(0.0), attrs.validators.lt(math.inf)])
+    kl_weight: float = attrs.field(
+        default=1.0, validator=[attrs.validators.ge(0.0), attrs.validators.le(1.0)], metadata={"variants": (0.3,)}
+    )
+    free_bits: float = attrs.field(
+        default=0.0, validator=[attrs.validators.ge(0.0), attrs.validators.lt(math.inf)], metadata={"variants": (0.7,)}
+    )
 
     def __attrs_post_init__(self) -> None:
         if self.analytic_kl and self.eased:
@@ -95,7 +99,9 @@ class SGVB(Estimator):
                 f"sgvb needs reparameterized samples, but q(tau | x) is {type(posterior).__name__}; "
                 "use vimco, or a prior over reals"
             )
-        if self.eased and (joint.draws_terms(x) or len(joint.p.log_terms(x, posterior.sample((1,)))) == 1):
+        with torch.random.fork_rng():  # a look leaves training as it is
+            alone = self.eased and (joint.draws_terms(x) or len(joint.p.log_terms(x, posterior.sample((1,)))) == 1)
+        if alone:
             raise UsageError(
                 "sgvb's kl_weight and free_bits need a p that tells p(x | tau) from p(tau), and whole draws; "
                 "leave them out, or use model ladder or mlp"
