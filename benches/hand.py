@@ -5,6 +5,7 @@ fast is used: a fused Adam, and `rand < p` for bits.
 """
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -204,3 +205,54 @@ class Dae(Loop):
     def loss(self, x: Tensor) -> Tensor:
         z = torch.where(torch.rand_like(x) < 0.3, (torch.rand_like(x) < 0.5).to(x.dtype), x)
         return -log_bits(self.g(z), x).mean()
+
+
+class Sbn(Loop):
+    """A sigmoid belief net by VIMCO; independent bits on top."""
+
+    def __init__(self, sizes: list[int], num_particles: int) -> None:
+        self.k = num_particles
+        self.up = nn.ModuleList(nn.Linear(below, above) for below, above in pairwise(sizes))
+        self.down = nn.ModuleList(nn.Linear(above, below) for below, above in pairwise(sizes))
+        self.logits = nn.Parameter(torch.zeros(sizes[-1]))
+
+    def top(self, h: Tensor) -> Tensor:
+        return log_bits(self.logits, h)
+
+    def negative(self) -> Tensor | float:
+        return 0.0
+
+    def loss(self, x: Tensor) -> Tensor:
+        logits = self.up[0](x)
+        h = bits(logits.detach().expand(self.k, -1, -1))
+        log_q, log_p = log_bits(logits, h), log_bits(self.down[0](h), x)
+        for up, down in zip(list(self.up)[1:], list(self.down)[1:], strict=True):
+            logits = up(h)
+            above = bits(logits.detach())
+            log_q, log_p = log_q + log_bits(logits, above), log_p + log_bits(down(above), h)
+            h = above
+        log_w = log_p + self.top(h) - log_q  # [K, B]
+        bound = log_w.logsumexp(0) - math.log(self.k)
+        with torch.no_grad():
+            others = (log_w.sum(0) - log_w) / (self.k - 1)
+            replaced = log_w.expand(self.k, -1, -1).clone()  # [K, K, B]
+            replaced.diagonal().copy_(others.T)
+            signal = bound - (replaced.logsumexp(1) - math.log(self.k))
+        return self.negative() - ((signal * log_q).sum(0) + bound).mean()
+
+
+class Dbn(Sbn):
+    """The same with a machine on top, and persistent chains."""
+
+    def __init__(self, sizes: list[int], num_particles: int, *machine: int) -> None:
+        super().__init__(sizes, num_particles)
+        self.rbm = RBM(sizes[-1], *machine)
+        self.w, self.b, self.c = self.rbm.w, self.rbm.b, self.rbm.c
+        del self.logits
+
+    def top(self, h: Tensor) -> Tensor:
+        return -self.rbm.free_energy(h)
+
+    def negative(self) -> Tensor:
+        self.rbm.chains = self.rbm.gibbs(self.rbm.chains, self.rbm.steps)
+        return -self.rbm.free_energy(self.rbm.chains).mean()

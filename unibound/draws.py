@@ -150,10 +150,29 @@ class Chain(Drawn):
         return self.log_probs(value).sum(0)
 
     def draw(self, count: int, *, reparameterized: bool) -> tuple[Tensor, Tensor]:
-        piece, log_q = draw(self.first, count, reparameterized=reparameterized)
-        pieces = [piece]
+        value, log_q = self.draw_pieces(count, reparameterized=reparameterized)
+        first, *rest = log_q[:: self._order]
+        return value, sum(rest, first)
+
+    def draw_pieces(self, count: int, *, reparameterized: bool) -> tuple[Tensor, list[Tensor]]:
+        """As `draw`, with the log-probability of each piece given those before it: L of [count, ...] nats."""
+        piece, log_piece = draw(self.first, count, reparameterized=reparameterized)
+        pieces, log_q = [piece], [log_piece]
         for make in self.rest:
             piece, log_piece = draw(make(pieces), 1, reparameterized=reparameterized)
             pieces.append(piece.squeeze(0))
-            log_q = log_q + log_piece.squeeze(0)
-        return torch.cat(pieces[:: self._order], -1), log_q
+            log_q.append(log_piece.squeeze(0))
+        return torch.cat(pieces[:: self._order], -1), log_q[:: self._order]
+
+
+def draw_pieces(made: Distribution, count: int, *, reparameterized: bool = False) -> tuple[Tensor, list[Tensor]]:
+    """As `draw`, with the log-probability of each piece of a chain; what is none is one piece."""
+    if isinstance(made, Chain):
+        return made.draw_pieces(count, reparameterized=reparameterized)
+    value, log_q = draw(made, count, reparameterized=reparameterized)
+    return value, [log_q]
+
+
+def log_pieces(made: Distribution, value: Tensor) -> Sequence[Tensor]:
+    """log-probability of each piece of a chain, as they lie, of values [..., *Z]; what is none is one piece."""
+    return list(made.log_probs(value)) if isinstance(made, Chain) else [made.log_prob(value)]

@@ -74,13 +74,13 @@ class Estimator(Record, ABC):
         """
         del joint, x
 
-    def auxiliary(self, x: Tensor) -> nn.Module | None:
-        """Build the parameters this estimator wants beside those of q and p, given a batch x [B, *X].
+    def auxiliary(self, joint: JointBound, x: Tensor) -> nn.Module | None:
+        """Build the parameters this estimator wants beside those of q and p, given these and a batch x [B, *X].
 
         The trainer hangs the module on `joint.auxiliary`, trains it with the rest and saves it; the
         estimator itself stays a record.
         """
-        del x
+        del joint, x
         return None
 
     def makes(self, joint: JointBound) -> Mapping[str, JointBound]:

@@ -14,10 +14,11 @@ from torch.distributions import Distribution
 
 from unibound import support
 from unibound.data.rows import Data
-from unibound.draws import Chain, Drawn, draw
+from unibound.draws import Drawn, draw, draw_pieces, log_pieces
 from unibound.errors import UsageError
 from unibound.generation import Generation
 from unibound.networks import Inference
+from unibound.weights import Layers
 
 Backward = Literal["all", "resampled"]
 """Which particles are sent back through p: all, or of each datum one that is drawn by its weight, for all."""
@@ -32,12 +33,14 @@ class Particles:
         log_q: log q(tau | x) [K, B], nats.
         log_p: log p*(x, tau) [K, B], nats.
         posterior: the q(tau | x) that they were drawn from, if it is wanted for more.
+        layers: the same by layer, if that was asked for.
     """
 
     tau: Tensor
     log_q: Tensor
     log_p: Tensor
     posterior: Distribution | None = None
+    layers: Layers | None = None
 
     @property
     def log_weights(self) -> Tensor:
@@ -117,6 +120,7 @@ class JointBound(nn.Module):
         reparameterized: bool = False,
         path_only: bool = False,
         whole: bool = True,
+        by_layer: bool = False,
         backward: Backward = "all",
     ) -> Particles:
         """Draw k latents per datum of x [B, *X] and score them under both joints.
@@ -135,6 +139,7 @@ class JointBound(nn.Module):
             reparameterized: let gradients flow through the draw (`rsample`); otherwise tau is detached.
             path_only: let log_q depend on q's parameters through tau alone, without the score.
             whole: refuse draws that each stand for one term of tau, of which only means mean anything.
+            by_layer: score layer by layer, all particles being sent back and with the score of q.
             backward: which particles are sent back through p.
         Raises:
             UsageError: q and p are not over the same latents, x is not what p is over, a log-probability is not
@@ -146,6 +151,8 @@ class JointBound(nn.Module):
                 f"{type(posterior).__name__} draws one term of tau at a time: the mean of its log-weights is a bound, "
                 "but K of them make no K-particle bound; use sgvb, which averages"
             )
+        if by_layer:
+            return self._by_layer(x, posterior, *draw_pieces(posterior, k, reparameterized=reparameterized))
         tau, log_q = draw(posterior, k, reparameterized=reparameterized)  # [K, B, *Z], [K, B]
         self._require_latents(posterior, tau)
         _require_one_each("log q(tau | x)", log_q, tau)
@@ -161,6 +168,14 @@ class JointBound(nn.Module):
             log_chosen = log_q[at] if isinstance(posterior, Drawn) else posterior.log_prob(chosen)
             log_q = _lend(_path(posterior, chosen, log_chosen) if path_only else log_chosen, log_q)
         return Particles(tau, log_q, _lend(self.p.log_joint(x, chosen), log_p), posterior)
+
+    def _by_layer(self, x: Tensor, posterior: Distribution, tau: Tensor, log_q: list[Tensor]) -> Particles:
+        self._require_latents(posterior, tau)
+        terms = self.p.log_terms(x, tau)
+        layers, whole = Layers.of(terms, log_q), terms.sum(0)
+        _require_one_each("log q(tau | x)", log_q[0], tau)
+        _require_one_each("log p(x, tau)", whole, tau)
+        return Particles(tau, sum(log_q[1:], log_q[0]), whole, posterior, layers)
 
     def choose(self, log_w: Tensor) -> Tensor:
         """Draw one particle of each datum by its weight: log_w [K, B] to indices [B]."""
@@ -232,16 +247,11 @@ class JointBound(nn.Module):
     def log_weight_terms(self, x: Tensor, tau: Tensor) -> Tensor:
         """What each layer adds to the log-weights of tau [K, B, *Z]: [L + 1, K, B] nats, the datum's own term first.
 
-        Where q is a chain of as many pieces as p has layers, layer l has log p(tau_l | ...) - log q(tau_l | ...), whose
-        mean is minus a divergence for the top layer alone; elsewhere all latents are one layer, of mean
-        -KL(q(tau | x) || p(tau)). Where p does not tell its terms apart there is one, and it is all.
+        Layer l has log p(tau_l | ...) - log q(tau_l | ...), whose mean is minus a divergence for the top layer alone.
+        Where q is no chain of as many pieces as p has layers, all latents are one, of mean -KL(q(tau | x) || p(tau));
+        where p does not tell its terms apart, there is one: [1, K, B].
         """
-        terms, posterior = self.p.log_terms(x, tau), self.q(x)
-        if isinstance(posterior, Chain) and len(posterior.sizes) == len(terms) - 1:
-            return torch.cat([terms[:1], terms[1:] - posterior.log_probs(tau)])
-        datum = terms[:-1][:1]  # none where there is but one term
-        rest = terms[len(datum) :].sum(0) - posterior.log_prob(tau)
-        return torch.cat([datum, rest.unsqueeze(0)])
+        return Layers.of(self.p.log_terms(x, tau), log_pieces(self.q(x), tau)).log_weights
 
     def advance(self) -> None:
         """Move the persistent chains on. Call once before each training step."""

@@ -1,7 +1,9 @@
 """Pure functions on log-weights [K, B]: K particles of each of B data. Values are in nats."""
 
 import math
+from collections.abc import Sequence
 
+import attrs
 import torch
 from torch import Tensor
 
@@ -118,3 +120,33 @@ def renyi_signal(log_w: Tensor, alpha: float) -> Tensor:
     if alpha == 1:
         return (log_w - log_w.mean(0)) / (k - 1)
     return vimco_signal((1 - alpha) * log_w) / (1 - alpha)
+
+
+@attrs.define(eq=False)  # not frozen: Dynamo cannot trace how a frozen one is made
+class Layers:
+    """What log-weights are made of, layer by layer, in nats.
+
+    Args:
+        log_p: of the datum given its lowest layer, and of each layer given the one above [L + 1, ...].
+        log_q: of each layer given those drawn before it [L, ...].
+    """
+
+    log_p: Tensor
+    log_q: Tensor
+
+    @classmethod
+    def of(cls, log_p: Tensor, log_q: Sequence[Tensor]) -> "Layers":
+        """Of the terms of p and the pieces of q: all latents are one layer where these are not of the same layers.
+
+        Where p knows of one term only, that is all there is: log_p and log_q [1, ...].
+        """
+        if len(log_q) != len(log_p) - 1:
+            log_q = [sum(log_q[1:], log_q[0])]
+            log_p = torch.stack([log_p[0], log_p[1:].sum(0)]) if len(log_p) > 1 else log_p
+        return cls(log_p, torch.stack(list(log_q)))
+
+    @property
+    def log_weights(self) -> Tensor:
+        """What each layer adds to the log-weights [L + 1, ...], the datum's own term first."""
+        at = len(self.log_p) - len(self.log_q)
+        return torch.cat([self.log_p[:at], self.log_p[at:] - self.log_q])

@@ -10,7 +10,7 @@ from PIL import Image
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from unibound.data.rows import Rows
-from unibound.runs.pictures import BORDER, SMALLEST, nearest, save_grid, save_look, traversals
+from unibound.runs.pictures import BORDER, SMALLEST, layers, nearest, save_grid, save_look, traversals
 from unibound.testing import World
 from unibound.testing.priors import Rates
 
@@ -112,3 +112,21 @@ def test_a_frame_is_of_the_same_noise_at_every_look(tmp_path: Path) -> None:
     first, second = (read(path) for path in sorted((tmp_path / "film").iterdir()))
     assert np.array_equal(first, second)
     assert not (tmp_path / "chain.png").exists()
+
+
+def test_a_row_of_layers_holds_one_draw_still() -> None:
+    world = World.of_layers(3)
+    torch.manual_seed(3)
+    rows = layers(world.joint)
+    assert rows is not None
+    top, low = rows.view(2, 10, -1)
+    means = world.joint.p.generators[0](torch.tensor([[0.0], [1.0]]).double()).mean  # all that one bit can say
+
+    def said(row: torch.Tensor) -> set[int]:
+        off = (row.unsqueeze(1) - means).abs().sum(-1)
+        assert off.min(1).values.max() < 1e-9
+        return set(off.argmin(1).tolist())
+
+    assert len(said(low)) == 1
+    assert said(top) == {0, 1}
+    assert layers(World.of_bits(3, Rates((2,))).joint) is None

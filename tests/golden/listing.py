@@ -70,7 +70,7 @@ class Chosen(JointBound):
 
 def rehearse(world: World, estimator: Estimator) -> Iterator[tuple[Tensor, Estimate]]:
     """What an estimator says for the one datum of a world and each tuple of particles [B], and how probable that is."""
-    baseline = estimator.auxiliary(world.xs)
+    baseline = estimator.auxiliary(world.joint, world.xs)
     states = torch.arange(len(world.taus))
     tuples = torch.cartesian_prod(*[states] * estimator.num_particles).view(-1, estimator.num_particles)
     for index in tuples.split(TUPLES_AT_ONCE):  # [B, K]

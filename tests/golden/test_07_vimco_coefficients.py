@@ -1,6 +1,7 @@
 """What VIMCO makes of K log-weights, as functions and by the gradient that reaches chosen particles."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -18,11 +19,11 @@ def ascent(estimator: Estimator, log_w: Tensor) -> tuple[Tensor, Tensor, Tensor]
     log_q = torch.zeros_like(log_w).unsqueeze(1).requires_grad_()  # [K, 1]
     log_p = log_w.unsqueeze(1).requires_grad_()
     x = log_w.new_zeros(1, 1)
-    baseline = estimator.auxiliary(x)
+    joint: Any = SimpleNamespace(particles=lambda x, k, **how: Particles(log_q, log_q, log_p))
+    baseline = joint.auxiliary = estimator.auxiliary(joint, x)
     if baseline is not None:
         for parameter in baseline.double().parameters():
             parameter.data.zero_()
-    joint = SimpleNamespace(particles=lambda x, k, **how: Particles(log_q, log_q, log_p), auxiliary=baseline)
     estimate = estimator(joint, x)
     gradients = torch.autograd.grad(-estimate.surrogate.sum(), (log_q, log_p))
     return estimate.bound[0], *(gradient.squeeze(1) for gradient in gradients)

@@ -118,7 +118,7 @@ def test_terms_one_at_a_time(item: Item) -> None:
         },
         exceeds_log_p_by=limit + divergence.nll,
     )
-    joint.auxiliary = NVIL().auxiliary(x).double()
+    joint.auxiliary = NVIL().auxiliary(joint, x).double()
     assert (NVIL()(joint, x).bound - log_w).abs().min() < 1e-9  # it averages
     for estimator in (VIMCO(num_particles=2), RWS(num_particles=2)):
         with pytest.raises(UsageError, match="one term of tau at a time"):

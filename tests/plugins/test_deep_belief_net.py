@@ -211,7 +211,7 @@ def test_pictures_and_what_is_watched() -> None:
 def test_diagnosis(estimator: str) -> None:
     joint, chosen = net(), registries()["estimator"][estimator]()
     x, _ = dreams(joint, 20)
-    joint.auxiliary = chosen.auxiliary(x)
+    joint.auxiliary = chosen.auxiliary(joint, x)
     if joint.auxiliary is not None:
         joint.auxiliary.double()
     found = diagnose(joint, chosen, x, num_particles=50, repeats=3)

@@ -1,6 +1,6 @@
 """SGVB that climbs something easier than the ELBO: what it reports stays the ELBO, and its bias is declared."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -9,10 +9,11 @@ from unibound_plugins.estimators.sgvb import SGVB
 from unibound_plugins.models.ladder import Ladder
 from unibound_plugins.priors.gaussian import Gaussian
 
-from unibound import Estimate, JointBound, UsageError, registries
-from unibound.testing import World, expected_bound, expected_gradient
+from unibound import Estimate, Estimator, JointBound, UsageError, registries
+from unibound.testing import EXAMS, Law, World, expected_bound, expected_gradient, variants
 from unibound.testing.laws.candidate import Candidate
 from unibound.testing.laws.gradient import declared_bias_is_real, expected_gradient_is_exact
+from unibound.testing.laws.value import bound_is_that_of_its_log_weights, log_weights_are_of_the_draws
 from unibound.testing.listing import gradients, parameter_groups, scatter
 from unibound.testing.verdict import LawBroken
 
@@ -20,6 +21,68 @@ EASED = [SGVB(kl_weight=0.3), SGVB(free_bits=0.7), SGVB(num_particles=2, kl_weig
 Reading = Literal["upwards", "downwards"]
 READINGS: tuple[Reading, ...] = ("upwards", "downwards")
 LIKELIHOODS = registries()["likelihood"]
+
+
+class Alone(Candidate):
+    """In layers of reals three particles have too many outcomes to be listed."""
+
+    def sizes(self) -> list[Estimator]:
+        return [self.estimator]
+
+
+def in_layers(estimator: SGVB) -> Candidate:
+    return Alone(estimator, {"layers of reals": World.of_real_layers(6)}, [])
+
+
+@pytest.mark.parametrize("estimator", [SGVB(kl_weight=0.3), SGVB(free_bits=0.7), SGVB(kl_weight=0.5, free_bits=0.2)])
+@pytest.mark.parametrize("law", EXAMS["estimator"].laws, ids=lambda law: law.name)
+def test_sits_the_exam_in_layers_of_reals(estimator: SGVB, law: Law) -> None:
+    verdict = law.judge(lambda: in_layers(estimator))
+    assert verdict.held, verdict.detail
+
+
+class ReportsWhatItClimbs(SGVB):
+    def __call__(self, joint: JointBound, x: Tensor) -> Estimate:
+        estimate = super().__call__(joint, x)
+        return Estimate(estimate.surrogate, -estimate.surrogate.detach(), estimate.log_weights, side="lower")
+
+
+class WeighsWhatItClimbs(SGVB):
+    def __call__(self, joint: JointBound, x: Tensor) -> Estimate:
+        estimate = super().__call__(joint, x)
+        climbed = -estimate.surrogate.detach()
+        return Estimate(estimate.surrogate, climbed, climbed.unsqueeze(0), side="lower")
+
+
+@pytest.mark.parametrize("settings", [{"kl_weight": 0.3}, {"free_bits": 0.7}])
+def test_the_exam_finds_a_bound_that_is_eased(settings: dict[str, float]) -> None:
+    with pytest.raises(LawBroken, match="neither bound"):
+        bound_is_that_of_its_log_weights(in_layers(ReportsWhatItClimbs(**settings)))
+    with pytest.raises(LawBroken, match="log_weights are off"):
+        log_weights_are_of_the_draws(in_layers(WeighsWhatItClimbs(**settings)))
+
+
+def test_what_is_no_choice_is_examined_where_its_field_says_so() -> None:
+    made = {words: make() for words, make in variants(SGVB).items()}
+    assert made["kl_weight=0.3"] == SGVB(kl_weight=0.3)
+    assert made["free_bits=0.7"] == SGVB(free_bits=0.7)
+    assert made[""] == SGVB()
+
+
+@pytest.mark.parametrize("settings", [{"kl_weight": 0.3}, {"free_bits": 0.7}])
+@pytest.mark.parametrize(
+    ("model", "given"), [("vdm", {}), ("diffusion", {"terms": True, "steps": 3})], ids=["vdm", "diffusion"]
+)
+def test_refuses_a_p_whose_terms_are_not_told_apart(model: str, given: Any, settings: dict[str, float]) -> None:
+    reals, x = LIKELIHOODS["gaussian"](), torch.rand(4, 4)
+    made = registries()["model"][model](**given)
+    joint = made.build(Gaussian(made.prior_shape((4,))), reals, reals, x.mean(0))
+    with pytest.raises(
+        UsageError, match=r"sgvb's kl_weight and free_bits need a p that tells.*; leave them out"
+    ) as told:
+        SGVB(**settings).check(joint, x)
+    assert "\n" not in str(told.value)
+    SGVB().check(joint, x)
 
 
 def ladder(reading: Reading) -> tuple[JointBound, Tensor]:

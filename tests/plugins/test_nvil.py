@@ -26,13 +26,13 @@ class Seasoned(Estimator):
     def __call__(self, joint, x):
         return self.nvil(joint, x)
 
-    def auxiliary(self, x):
+    def auxiliary(self, joint, x):
         return copy.deepcopy(self.baseline)
 
 
 def seasoned(world, nvil, steps):
     joint = JointBound(world.joint.q, world.joint.p)
-    joint.auxiliary = nvil.auxiliary(world.xs).double()
+    joint.auxiliary = nvil.auxiliary(joint, world.xs).double()
     for _ in range(steps):
         nvil(joint, world.xs)
     return Seasoned(joint.auxiliary, nvil)
@@ -110,7 +110,7 @@ def test_a_trained_baseline_lowers_the_variance():
     torch.manual_seed(0)
     world, nvil = World.of_bits(4), NVIL(num_particles=4, hidden=20)
     joint = JointBound(world.joint.q, world.joint.p)
-    joint.auxiliary = nvil.auxiliary(world.xs).double()
+    joint.auxiliary = nvil.auxiliary(joint, world.xs).double()
     optimizer = torch.optim.Adam(joint.auxiliary.parameters(), 1e-2)
     for _ in range(200):
         optimizer.zero_grad()
@@ -136,4 +136,4 @@ def test_the_baseline_is_asked_for():
     world = World.of_bits(4)
     with pytest.raises(UsageError, match="auxiliary"):
         NVIL()(JointBound(world.joint.q, world.joint.p), world.xs)
-    assert NVIL(hidden=7).auxiliary(torch.rand(2, 3, 5)).network[0].weight.shape == (7, 15)
+    assert NVIL(hidden=7).auxiliary(world.joint, torch.rand(2, 3, 5)).network[0].weight.shape == (7, 15)

@@ -173,7 +173,7 @@ class Trained:
         """Look into it: weights and their tails, what the bound lacks, idle units, noise of gradients."""
         run = self.run
         estimator = run.settings.stages[-1].estimator.settings
-        run.joint.auxiliary = estimator.auxiliary(run.rows("train")[:2])
+        run.joint.auxiliary = estimator.auxiliary(run.joint, run.rows("train")[:2])
         with seeded(run.settings.seed):
             x = spread(run.rows(require_part(split)), count)[:]
             return diagnose(run.joint, estimator, x, num_particles=num_particles)

@@ -43,6 +43,10 @@ PICTURES = {
     "low to high, in one; the other latents as they were. A row of twins is a latent that p does not listen to.",
     "trajectories": "How samples come to be, one to a row: stages of a trajectory, from noise or an empty canvas at "
     "the left to a datum. Shapes should settle early, and details late.",
+    "layers": "What each layer of p leaves to those below, from the top: in each row one draw of a layer held still, "
+    "and means of p(x | tau) for ten draws of what lies below it. Rows should grow more alike downwards; a row of "
+    "twins above the last says that the layers below decide nothing, and two rows as various as each other that the "
+    "layer between carries little.",
     "classes": "Where q puts test data of each class, in the plane in which their mean latents vary most. Classes that "
     "lie apart are known to the latents, though nobody told them.",
     "chain": "Means of p(x | tau) for the prior's persistent chains, at the last look at the validation set. They "

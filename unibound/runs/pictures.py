@@ -17,6 +17,7 @@ from unibound.data.rows import Data, spread
 from unibound.data.splits import classes
 from unibound.energies.energy import EnergyPrior
 from unibound.errors import UsageError
+from unibound.generation import Layered
 from unibound.joint import JointBound
 
 FILM = "film"
@@ -118,6 +119,28 @@ def trajectories(joint: JointBound, count: int = COLUMNS, columns: int = COLUMNS
 
 
 @torch.no_grad()
+def layers(joint: JointBound) -> Tensor | None:
+    """What each layer of p leaves to those below: for each, from the top, a row of ten means of p(x | tau) [10 L, *X].
+
+    A row holds one draw of its layer still, and draws anew what lies below: all alike where the layers below decide
+    nothing, and as various as samples where they decide everything. None where p has fewer than two layers.
+    """
+    p = joint.p
+    if not isinstance(p, Layered) or len(p.sizes) < 2:
+        return None
+    with joint.evaluating():
+        _, tau = p.dream(1)
+        below, rows = tau.split(p.sizes, -1), []
+        for level in reversed(range(len(p.sizes))):
+            seen = below[level].expand(COLUMNS, -1)
+            seen = p.prior.visible(seen) if level == len(p.sizes) - 1 else seen
+            for generator in reversed(list(p.generators)[1 : level + 1]):
+                seen = generator(seen).sample()
+            rows.append(_seen(p.generators[0](seen)))
+    return torch.cat(rows)
+
+
+@torch.no_grad()
 def nearest(drawn: Tensor, train: Data) -> Tensor:
     """Each of drawn [N, *X] followed by the datum of `train` [M, *X] that is closest, by squares: [2N, *X]."""
     far, closest = drawn.new_full((len(drawn),), math.inf), drawn
@@ -130,7 +153,8 @@ def nearest(drawn: Tensor, train: Data) -> Tensor:
 
 
 def save(folder: Path, joint: JointBound, test: Tensor, train: Data) -> None:
-    """Write samples.png and nearest.png, and what else there is: reconstructions.png, traversals.png, trajectories.png.
+    """Write samples.png and nearest.png, and what else there is: reconstructions.png, traversals.png, trajectories.png,
+    and layers.png of layers.
 
     Args:
         folder: of the run.
@@ -141,6 +165,8 @@ def save(folder: Path, joint: JointBound, test: Tensor, train: Data) -> None:
     drawn = samples(joint)
     save_grid(folder / "samples.png", drawn)
     save_grid(folder / "nearest.png", nearest(drawn[:50], train))
+    if (rows := layers(joint)) is not None:
+        save_grid(folder / "layers.png", rows)
     for name, draw in (("reconstructions", reconstructions), ("traversals", traversals)):
         with contextlib.suppress(UsageError):  # no p(x | tau)
             save_grid(folder / f"{name}.png", draw(joint, test))

@@ -220,7 +220,7 @@ class Training:
         own = self.joint.auxiliary
         with torch.no_grad(), torch.random.fork_rng(), self.joint.evaluating():
             try:
-                self.joint.auxiliary = estimator.auxiliary(self.few)
+                self.joint.auxiliary = estimator.auxiliary(self.joint, self.few)
                 if self.joint.auxiliary is not None:
                     self.joint.auxiliary.to(self.few)
                 estimator(self.joint, self.few)
@@ -230,7 +230,7 @@ class Training:
     def _begin(self, stage: Stage) -> None:
         """Freeze what the stage does not train, and give the rest their optimizers."""
         estimator: Estimator = stage.estimator.settings
-        self.joint.auxiliary = estimator.auxiliary(self.few)
+        self.joint.auxiliary = estimator.auxiliary(self.joint, self.few)
         if self.joint.auxiliary is not None:
             self.joint.auxiliary.to(device=self.x.device, dtype=self.few.dtype)
         parts = self.joint.parts()

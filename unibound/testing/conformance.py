@@ -109,10 +109,14 @@ def plugins_of(package: str) -> list[tuple[str, str, type]]:
 
 
 def variants(plugin: type) -> dict[str, Callable[..., Any]]:
-    """A plugin as it is by default, and with each other choice of each setting that is one, by its words."""
+    """A plugin as it is by default, and with each other choice of each setting that is one, by its words.
+
+    Of a setting that is none, such as a number, the values in its metadata under `variants` are tried.
+    """
     found: dict[str, Callable[..., Any]] = {"": plugin}
     for field in attrs.fields(settings_class(plugin)):
         choices = (False, True) if field.type is bool else get_args(field.type) if _is_choice(field.type) else ()
+        choices = (*choices, *field.metadata.get("variants", ()))
         for choice in choices:
             if choice != field.default:
                 found[f"{field.name}={choice}"] = functools.partial(plugin, **{field.name: choice})

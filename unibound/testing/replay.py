@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.types import _size
 
-from unibound.draws import Drawn
+from unibound.draws import Chain, Drawn, log_pieces
 from unibound.energies.energy import EnergyPrior
 from unibound.errors import UsageError
 from unibound.estimator import Estimate, Estimator
@@ -80,10 +80,16 @@ class Replay:
             drawn = made.rsample((count,)) if reparameterized else made.sample((count,))
             return drawn, made.log_prob(drawn)
 
+        def draw_pieces(count: int, *, reparameterized: bool) -> tuple[Tensor, list[Tensor]]:
+            drawn, _ = draw(count, reparameterized=reparameterized)
+            return drawn, list(log_pieces(made, drawn))
+
         made.sample = lambda sample_shape=(): rsample(sample_shape).detach()
         made.rsample = rsample if made.has_rsample else refuse
         if isinstance(made, Drawn):
             made.draw = draw
+        if isinstance(made, Chain):
+            made.draw_pieces = draw_pieces
         return made
 
     def _dream(self, count: int, *, persistent: bool = False) -> tuple[Tensor, Tensor]:
@@ -159,7 +165,7 @@ def rehearse(world: World, estimator: Estimator, rows: Tensor | None = None) -> 
     if rows is None:
         rows = torch.arange(count_rows(world, estimator))
     replay = Replay(world, rows)
-    replay.joint.auxiliary = estimator.auxiliary(world.xs)
+    replay.joint.auxiliary = estimator.auxiliary(world.joint, world.xs)
     if replay.joint.auxiliary is not None:
         scatter(replay.joint.auxiliary, seed=3)
     estimate = estimator(replay.joint, world.xs[replay.datum])

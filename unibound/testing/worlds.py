@@ -97,6 +97,16 @@ class World:
         return cls.of(joint, seed, 0.8, all_bits((2,)), taus, torch.zeros(len(taus)), None)
 
     @classmethod
+    def of_real_layers(cls, seed: int = 0, num_nodes: int = 22) -> "World":
+        """Two pixels and two layers of one real each, linear and normal; latents on a grid."""
+        q = Upward([LinearInference(2, (1,)), LinearInference(1, (1,))], (1, 1))
+        joint = JointBound(q, Layered(Bell((1,)), [LinearGenerator(1, 2), LinearGenerator(1, 1)], (1, 1)))
+        xs = 1.3 * torch.randn(3, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        line = torch.linspace(-12, 12, 121, dtype=torch.float64)
+        taus = torch.cartesian_prod(line, line)
+        return cls.of(joint, seed, 0.2, xs, taus, torch.full((len(taus),), 2 * math.log(0.2)).double(), num_nodes)
+
+    @classmethod
     def of_tied_layers(cls, seed: int = 0) -> "World":
         """Two pixels and two layers of two and one latents, affine, with the weights of q those of p, transposed."""
         sizes = (2, 1)
@@ -142,7 +152,7 @@ class World:
         if self.num_nodes is None:
             return _listed(posterior, self.taus)
         if isinstance(posterior, Chain):
-            return self._nodes_of_chain(posterior)
+            return self._nodes_in_turn(posterior)
         # Even nodes converge exponentially, and where log w bends faster than Gauss-Hermite ones, unless they are few.
         if self.num_nodes < FEW_NODES:
             at, weights = hermegauss(self.num_nodes)
@@ -155,15 +165,15 @@ class World:
         log_prob = log_weights.log_softmax(0).to(tau).view(column)
         return tau, log_prob.expand(-1, *posterior.batch_shape)
 
-    def _nodes_of_chain(self, posterior: Chain) -> tuple[Tensor, Tensor]:
-        """Those of its first piece, with each of them those of the second, and so on."""
-        tau, log_prob = self.nodes(posterior.first)
+    def _nodes_in_turn(self, chain: Chain) -> tuple[Tensor, Tensor]:
+        """Nodes of the first piece, and for each of them those of the next, and so on."""
+        tau, log_prob = self.nodes(chain.first)  # [Q, ..., Z_1], [Q, ...]
         pieces = [tau]
-        for make in posterior.rest:
-            tau, log_piece = self.nodes(make(pieces))  # [Q', Q, ..., Z], [Q', Q, ...]
-            pieces = [one.expand(len(tau), *one.shape).flatten(0, 1) for one in pieces] + [tau.flatten(0, 1)]
-            log_prob = (log_prob + log_piece).flatten(0, 1)
-        return torch.cat(pieces, -1), log_prob
+        for make in chain.rest:
+            tau, more = self.nodes(make(pieces))  # [Q', Q, ..., Z_l], [Q', Q, ...]
+            pieces = [piece.expand(len(tau), *piece.shape).flatten(0, 1) for piece in pieces] + [tau.flatten(0, 1)]
+            log_prob = (log_prob + more).flatten(0, 1)
+        return torch.cat(pieces[::-1] if chain.downward else pieces, -1), log_prob
 
     @torch.no_grad()
     def dreams(self, states: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:

@@ -4,11 +4,11 @@ import math
 from typing import ClassVar
 
 import attrs
+import torch
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
-from unibound import Directed, Estimate, Estimator, JointBound, Particles, UsageError, hookimpl
-from unibound.draws import Chain
+from unibound import Directed, Estimate, Estimator, JointBound, UsageError, hookimpl
 
 
 def explicit_prior(joint: JointBound) -> Distribution:
@@ -17,20 +17,6 @@ def explicit_prior(joint: JointBound) -> Distribution:
     if prior is None:
         raise UsageError("sgvb's analytic_kl needs a prior that is a distribution, such as gaussian; leave it out")
     return prior
-
-
-def by_layer(joint: JointBound, x: Tensor, particles: Particles) -> tuple[Tensor, Tensor]:
-    """log p(x | tau) [B], and what q pays for each layer, log q - log p [L, B]; nats, averaged over particles.
-
-    Where q is no chain of as many pieces as p has layers, there is one sum for all. It is minus the log-weight of
-    tau alone: a divergence on average, and of a middle layer read upwards not even that.
-    """
-    terms, posterior = joint.p.log_terms(x, particles.tau), particles.posterior  # [L + 1, K, B]
-    if isinstance(posterior, Chain) and len(posterior.sizes) == len(terms) - 1:
-        paid = posterior.log_probs(particles.tau) - terms[1:]
-    else:
-        paid = (particles.log_q - terms[1:].sum(0)).unsqueeze(0)
-    return terms[0].mean(0), paid.mean(1)
 
 
 @attrs.frozen
@@ -67,8 +53,12 @@ class SGVB(Estimator):
 
     num_particles: int = attrs.field(default=1, validator=attrs.validators.ge(1))
     analytic_kl: bool = False
-    kl_weight: float = attrs.field(default=1.0, validator=[attrs.validators.ge(0.0), attrs.validators.le(1.0)])
-    free_bits: float = attrs.field(default=0.0, validator=[attrs.validators.ge(0.0), attrs.validators.lt(math.inf)])
+    kl_weight: float = attrs.field(
+        default=1.0, validator=[attrs.validators.ge(0.0), attrs.validators.le(1.0)], metadata={"variants": (0.3,)}
+    )
+    free_bits: float = attrs.field(
+        default=0.0, validator=[attrs.validators.ge(0.0), attrs.validators.lt(math.inf)], metadata={"variants": (0.7,)}
+    )
 
     def __attrs_post_init__(self) -> None:
         if self.analytic_kl and self.eased:
@@ -85,7 +75,7 @@ class SGVB(Estimator):
         return frozenset() if self.eased else super().unbiased
 
     def __call__(self, joint: JointBound, x: Tensor) -> Estimate:
-        particles = joint.particles(x, self.num_particles, reparameterized=True, whole=False)
+        particles = joint.particles(x, self.num_particles, reparameterized=True, whole=False, by_layer=self.eased)
         log_w = particles.log_weights  # [K, B]
         elbo = log_w.mean(0)  # [B]
         if self.analytic_kl:
@@ -94,8 +84,9 @@ class SGVB(Estimator):
             assert particles.posterior is not None
             elbo = log_likelihood.mean(0) - kl_divergence(particles.posterior, prior)
         surrogate = -elbo
-        if self.eased:
-            log_likelihood, paid = by_layer(joint, x, particles)
+        if particles.layers is not None:  # [L + 1, K, B]
+            log_likelihood, *added = particles.layers.log_weights.mean(1)
+            paid = -torch.stack(added)  # [L, B]
             # A floor of 0 would be one, too: what a datum pays on a few draws may be negative.
             floored = paid.clamp(min=self.free_bits) if self.free_bits > 0 else paid
             surrogate = self.kl_weight * floored.sum(0) - log_likelihood
@@ -108,7 +99,9 @@ class SGVB(Estimator):
                 f"sgvb needs reparameterized samples, but q(tau | x) is {type(posterior).__name__}; "
                 "use vimco, or a prior over reals"
             )
-        if self.eased and (joint.draws_terms(x) or len(joint.p.log_terms(x, posterior.sample((1,)))) == 1):
+        with torch.random.fork_rng():  # a look leaves training as it is
+            alone = self.eased and (joint.draws_terms(x) or len(joint.p.log_terms(x, posterior.sample((1,)))) == 1)
+        if alone:
             raise UsageError(
                 "sgvb's kl_weight and free_bits need a p that tells p(x | tau) from p(tau), and whole draws; "
                 "leave them out, or use model ladder or mlp"

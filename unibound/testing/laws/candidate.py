@@ -88,7 +88,7 @@ def trial(world: World, estimator: Estimator, x: Tensor) -> Estimate:
     joint = JointBound(world.joint.q, world.joint.p)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(11)
-        joint.auxiliary = estimator.auxiliary(x)
+        joint.auxiliary = estimator.auxiliary(joint, x)
         if joint.auxiliary is not None:
             joint.auxiliary.to(x.dtype)
         return estimator(joint, x)
