@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # Importing these imports torch, so each is imported when it 
     from unibound.hookspecs import hookimpl
     from unibound.joint import Backward, Divergence, JointBound, Particles
     from unibound.likelihood import Likelihood
+    from unibound.loggers.logger import Logger
     from unibound.model import Model
     from unibound.networks import Downward, Generator, Inference, Upward
     from unibound.partition.log_z import LogZ, NormalizedPrior, PartitionEstimator, Sandwich, ScaledPrior
@@ -49,6 +50,7 @@ __all__ = [
     "Layered",
     "Likelihood",
     "LogZ",
+    "Logger",
     "Model",
     "NonFiniteError",
     "NormalizedPrior",

@@ -28,7 +28,7 @@ registry
 settings testing
 evaluation
 runs
-report
+loggers report
 front
 cli
 """

@@ -17,6 +17,7 @@ from unibound.front.progress import shown
 from unibound.front.trained import Trained
 from unibound.generation import Generation
 from unibound.joint import JointBound
+from unibound.loggers import Log, Logger, loggers_of
 from unibound.networks import Inference
 from unibound.prior import Prior
 from unibound.runs.progress import Progress
@@ -37,6 +38,7 @@ def fit(
     config: str | Path | None = None,
     run_dir: str | Path | None = None,
     callbacks: Iterable[Callable[[Progress], object]] = (),
+    loggers: str | Logger | Iterable[str | Logger] = (),
     progress: bool = True,
     **settings: Any,
 ) -> Trained:
@@ -54,6 +56,7 @@ def fit(
         config: a TOML file of settings, or a recipe by name; `settings` override it.
         run_dir: folder of the run; by default a temporary one, which `Trained.save` keeps.
         callbacks: each is called after every epoch.
+        loggers: who else hears of the run: csv, tensorboard, wandb, or objects with the methods of `unibound.Logger`.
         progress: show a bar.
         settings: everything else that `unibound run` takes: `estimator`, `model`, `likelihood`, `posterior`,
             `transition` and `partition` by name, class, record or table (`{"name": "vimco", "num_particles": 20}`);
@@ -69,6 +72,7 @@ def fit(
         >>> model.sample(4).shape
         (4, 8, 8)
     """
+    heard = loggers_of(loggers)
     data, named = _data(x, levels)
     layers = [] if config is None else [sources.read(Path(config))]
     modules = isinstance(prior, Prior)
@@ -85,12 +89,13 @@ def fit(
     kept = None if run_dir is not None else tempfile.TemporaryDirectory(prefix="unibound-")
     run = Run.create(run_dir if kept is None else Path(kept.name) / "run", resolved, data=data, joint=joint)
     callbacks, seconds = list(callbacks), 0.0
-    with run.owned():
+    with run.owned(), Log(run, heard) as log:
         for done in shown(run.train(), run.settings.total_epochs, show=progress):
             seconds = done.seconds
+            log.after(done)
             for callback in callbacks:
                 callback(done)
-        run.finish(seconds)
+        log.conclude(run.finish(seconds))
     run.joint.eval()
     return Trained(run, kept)
 

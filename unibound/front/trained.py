@@ -63,8 +63,8 @@ class Trained:
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """What was measured after each epoch."""
-        return metrics.read(self.run.path)
+        """What was measured after each epoch; bounds are on log p(x), by the log Z of the last look."""
+        return list(metrics.normalized(metrics.read(self.run.path)))
 
     def encode(self, x: Any) -> Any:
         """The mean of q(tau | x): of bits the probabilities that they are one. [N, *X] to [N, *Z]."""
