@@ -20,7 +20,7 @@ data draws likelihood
 distributions networks
 prior
 energies generation
-joint partition sequences settled sigmoid_bound
+joint missing partition sequences settled sigmoid_bound
 estimator model
 hookspecs
 guests

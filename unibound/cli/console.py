@@ -70,8 +70,8 @@ def train(run: Run, *, resume: bool, as_json: bool, loggers: Sequence[Logger] = 
 
 def _finished(run: Run, loggers: Sequence[Logger], *, resume: bool) -> Result:
     epochs = run.train(resume=resume)
-    if run.known.prepared:
-        _say(f"data: {run.known.prepared}", always=True)
+    if run.known.said:
+        _say(f"data: {run.known.said}", always=True)
     if run.settings.mixed_precision:
         _say("mixed precision: products in bfloat16, sums and log-probabilities in float32", always=True)
     if groups := ", ".join(untrained(run.joint, run.settings.stages)):

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from unibound.data.missing import Missing, splits_of, whole
 from unibound.data.rows import Rows, spread
 from unibound.data.splits import PARTS, Splits
 from unibound.errors import UsageError
@@ -21,13 +22,17 @@ IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".p
 SUFFIXES = (".npy", ".csv", ".tsv", ".parquet")
 
 
-def read(path: Path) -> Splits:
+def read(path: Path, missing: Missing = "refuse") -> Splits:
     """Read an array (.npy), a table (.csv, .tsv, .parquet) or a folder of images.
 
     Of what comes in one piece every tenth datum tests, and every tenth of the others validates. A folder may have
     folders train, valid and test instead; below them, or else at its top, a folder is a class. A table has a row for
     each datum; a first line that holds words names its columns, and one that is called label, class or target is none
     of the data.
+
+    Args:
+        path: the file or folder.
+        missing: `nan` if NaN is an element that is missing, as is one whose cell is empty.
 
     Raises:
         UsageError: what is missing or damaged, or holds something else than numbers or images of one size.
@@ -40,16 +45,20 @@ def read(path: Path) -> Splits:
     if path.suffix == ".npy":
         x = _array(path)
     elif path.suffix == ".parquet":
-        x, labels = _parquet(path)
+        x, labels = _parquet(path, missing)
     else:
-        x, labels = _text(path, "\t" if path.suffix == ".tsv" else ",")
+        x, labels = _text(path, "\t" if path.suffix == ".tsv" else ",", missing)
     if x.ndim < 2 or x.dtype.kind not in "buif":
         raise UsageError(f"{path}: holds {x.dtype} {list(x.shape)}; it must be numbers [count, pixels...]")
-    return _parted(path, {"train": x}, {"train": labels} if labels else {})
+    return _parted(path, {"train": x}, {"train": labels} if labels else {}, missing=missing)
 
 
 def _parted(
-    path: Path, parts: dict[str, np.ndarray], labels: dict[str, list[str]], over: Constraint | None = None
+    path: Path,
+    parts: dict[str, np.ndarray],
+    labels: dict[str, list[str]],
+    over: Constraint | None = None,
+    missing: Missing = "refuse",
 ) -> Splits:
     """Three parts of what may be fewer; labels go with their data."""
     rows = {name: Rows.of(x) for name, x in parts.items()}
@@ -69,7 +78,7 @@ def _parted(
             made[name] = rows["train"].part(at[name])  # once each, out of what may be a file
     known = {} if over is None else {"support": over}
     kept = {name: [words[name][place] for place in at[name].tolist()] for name in PARTS if words[name]}
-    return Splits(*(made[name] for name in PARTS), source=str(path), labels=kept, **known)
+    return (splits_of if missing == "nan" else whole)(made, source=str(path), labels=kept, **known)
 
 
 def _array(path: Path) -> np.ndarray:
@@ -83,7 +92,7 @@ def _array(path: Path) -> np.ndarray:
     return found
 
 
-def _text(path: Path, mark: str) -> tuple[np.ndarray, list[str]]:
+def _text(path: Path, mark: str, missing: Missing) -> tuple[np.ndarray, list[str]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             lines = [line for line in csv.reader(file, delimiter=mark) if line]
@@ -100,15 +109,18 @@ def _text(path: Path, mark: str) -> tuple[np.ndarray, list[str]]:
         if len(line) != len(lines[0]):
             raise UsageError(f"{where} has {len(line)} values, the first {len(lines[0])}; give every datum as many")
         own = [word for index, word in enumerate(line) if index != at]
+        if missing == "nan":
+            own = [word if word.strip() else "nan" for word in own]
         for word in own:
             if not _is_number(word):
                 what = "misses a value" if not word.strip() else f"holds {word.strip()!r:.40}, which is no number"
-                raise UsageError(f"{where} {what}; mend or drop it")
+                cure = 'mend or drop it, or say missing="nan"' if not word.strip() else "mend or drop it"
+                raise UsageError(f"{where} {what}; {cure}")
         numbers[place] = own
     return numbers, [line[at] for line in rows] if at is not None else []
 
 
-def _parquet(path: Path) -> tuple[np.ndarray, list[str]]:
+def _parquet(path: Path, missing: Missing) -> tuple[np.ndarray, list[str]]:
     try:
         from pyarrow import ArrowException, parquet  # pyright: ignore[reportMissingImports]
     except ImportError as error:
@@ -120,7 +132,7 @@ def _parquet(path: Path) -> tuple[np.ndarray, list[str]]:
     at = _label_at(table.column_names)
     columns = {name: table.column(name) for place, name in enumerate(table.column_names) if place != at}
     for name, column in columns.items():
-        if column.null_count:
+        if column.null_count and missing != "nan":
             raise UsageError(f"{path}: column {name} misses {column.null_count} values; mend or drop them")
     found = [column.to_numpy() for column in columns.values()]
     if strange := [name for name, x in zip(columns, found, strict=True) if x.dtype.kind not in "buif"]:

@@ -35,6 +35,7 @@ def fit(
     q: Inference | None = None,
     p: Generation | None = None,
     levels: int | None = None,
+    missing: Any = None,
     config: str | Path | None = None,
     run_dir: str | Path | None = None,
     callbacks: Iterable[Callable[[Progress], object]] = (),
@@ -53,6 +54,8 @@ def fit(
         prior: p(tau), by name, as a class or a table of settings, or as a module.
         q, p: the networks as modules of one's own, instead of a model, a prior and a likelihood.
         levels: how many grey levels the data have, 0 to `levels` - 1, where they are such.
+        missing: which elements are missing, so that the likelihood is that of the others: "nan", those that are NaN; or
+            a mask of the shape of x, or a mapping of parts to such, true where they are.
         config: a TOML file of settings, or a recipe by name; `settings` override it.
         run_dir: folder of the run; by default a temporary one, which `Trained.save` keeps.
         callbacks: each is called after every epoch.
@@ -73,7 +76,7 @@ def fit(
         (4, 8, 8)
     """
     heard = loggers_of(loggers)
-    data, named = _data(x, levels)
+    data, named = _data(x, levels, missing)
     layers = [] if config is None else [sources.read(Path(config))]
     modules = isinstance(prior, Prior)
     given = {} if prior is None or modules else {"prior": prior}
@@ -106,6 +109,7 @@ def load(
     *,
     joint: JointBound | None = None,
     levels: int | None = None,
+    missing: Any = None,
 ) -> Trained:
     """Open the folder of a run with its newest weights, trained here or elsewhere.
 
@@ -115,25 +119,28 @@ def load(
         path: of the folder, of a run or an export; or hf:USER/NAME, of an export on the Hugging Face hub.
         x: the data, where they were handed to `fit` in memory, as they were.
         joint: q and p, where they were modules of one's own; their weights become those of the run.
-        levels: as for `fit`.
+        levels, missing: as for `fit`.
 
     Raises:
         UsageError: no run, one that is damaged, or other data than it was trained on.
     """
     name = hub.name_of(path)
     folder = Path(path) if name is None else hub.fetch(name)
-    run = Run.open(folder, data=None if x is None else splits_of(x, levels), joint=joint)
+    run = Run.open(folder, data=None if x is None else splits_of(x, levels, missing), joint=joint)
     run.joint.eval()
     return Trained(run)
 
 
-def _data(x: Any, levels: int | None) -> tuple[Splits | None, dict[str, Any]]:
+def _data(x: Any, levels: int | None, missing: Any) -> tuple[Splits | None, dict[str, Any]]:
     """Data in memory, or the setting that names them."""
     if x is None or isinstance(x, str | Path | DataSet):
         if levels is not None:
             raise UsageError("levels are of data in memory; a file says itself how many it has, in an array levels")
-        return None, {} if x is None else {"data": str(x) if isinstance(x, Path) else x}
-    return splits_of(x, levels), {}
+        if missing is not None and not (isinstance(missing, str) and isinstance(x, str | Path)):
+            raise UsageError('masks are of data in memory; a file has arrays train_mask, ..., or NaN and missing="nan"')
+        named = str(x) if isinstance(x, Path) else x
+        return None, {} if x is None else {"data": named if missing is None else {"name": named, "missing": missing}}
+    return splits_of(x, levels, missing), {}
 
 
 def _layer(settings: Mapping[str, Any]) -> Layer:

@@ -111,7 +111,7 @@ def _structure_choice(kind: str, default: str | None, *, may_miss: bool) -> Call
 
 def _unstructure_choice(choice: Choice) -> dict[str, Any]:
     record = choice.settings
-    fields = attrs.fields_dict(type(record)) if not isinstance(record, File) else {}
+    fields = [field for field in attrs.fields_dict(type(record)) if not isinstance(record, File) or field != "path"]
     return {"name": choice.name} | {name: converter.unstructure(getattr(record, name)) for name in fields}
 
 
