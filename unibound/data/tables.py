@@ -4,8 +4,9 @@ Shapes: N data, *X one datum.
 """
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,11 +51,11 @@ def read(path: Path, missing: Missing = "refuse") -> Splits:
         x, labels = _text(path, "\t" if path.suffix == ".tsv" else ",", missing)
     if x.ndim < 2 or x.dtype.kind not in "buif":
         raise UsageError(f"{path}: holds {x.dtype} {list(x.shape)}; it must be numbers [count, pixels...]")
-    return _parted(path, {"train": x}, {"train": labels} if labels else {}, missing=missing)
+    return parted(path, {"train": x}, {"train": labels} if labels else {}, missing=missing)
 
 
-def _parted(
-    path: Path,
+def parted(
+    path: Path | str,
     parts: dict[str, np.ndarray],
     labels: dict[str, list[str]],
     over: Constraint | None = None,
@@ -165,10 +166,10 @@ def _images(path: Path) -> Splits:
             raise UsageError(
                 f"{folder}: is a folder without images ({', '.join(IMAGES[:3])}, ...); name one, or a file"
             )
-        parts[name] = _stacked(files)
+        parts[name] = images(_opened(files))
         if all(file.parent != folder for file in files):
             labels[name] = [file.parent.name for file in files]
-    return _parted(path, parts, labels, integer_interval(0, 255))
+    return parted(path, parts, labels, integer_interval(0, 255))
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -176,22 +177,33 @@ def _files(folder: Path) -> Iterator[Path]:
     return (file for file in sorted(folder.rglob("*")) if file.suffix.lower() in IMAGES and file.is_file())
 
 
-def _stacked(files: Sequence[Path]) -> np.ndarray:
-    """Grey images [N, H, W] or, where one is in color, all of them as [N, 3, H, W], uint8."""
+def _opened(files: Sequence[Path]) -> Iterator[tuple[str, Any]]:
     from PIL import Image, UnidentifiedImageError
 
-    found: list[np.ndarray] = []
     for file in files:
         try:
             with Image.open(file) as image:
-                grey = image.mode in ("1", "L")
-                found.append(np.asarray(image.convert("L" if grey else "RGB")))
+                image.load()
+                yield str(file), image
         except (OSError, UnidentifiedImageError) as error:
             raise UsageError(f"{file}: is no image that can be read: {str(error)[:120]}") from error
-        if found[-1].shape[:2] != found[0].shape[:2]:
-            sizes = " and ".join("x".join(map(str, x.shape[1::-1])) for x in (found[0], found[-1]))
-            raise UsageError(f"{file}: images of {sizes} pixels; bring all to one size")
-    if all(x.ndim == 2 for x in found):
-        return np.stack(found)
-    wide = [x if x.ndim == 3 else np.repeat(x[..., None], 3, 2) for x in found]
+
+
+def images(found: Iterable[tuple[str, Any]]) -> np.ndarray:
+    """Images of PIL, each with where it is from: grey [N, H, W] or, where one is in color, all [N, 3, H, W], uint8.
+
+    Raises:
+        UsageError: what is none, or images of several sizes.
+    """
+    made: list[np.ndarray] = []
+    for where, image in found:
+        if not hasattr(image, "convert"):
+            raise UsageError(f"{where}: is a {type(image).__name__}, and no image")
+        made.append(np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB")))
+        if made[-1].shape[:2] != made[0].shape[:2]:
+            sizes = " and ".join("x".join(map(str, x.shape[1::-1])) for x in (made[0], made[-1]))
+            raise UsageError(f"{where}: images of {sizes} pixels; bring all to one size")
+    if all(x.ndim == 2 for x in made):
+        return np.stack(made)
+    wide = [x if x.ndim == 3 else np.repeat(x[..., None], 3, 2) for x in made]
     return np.stack(wide).transpose(0, 3, 1, 2)
