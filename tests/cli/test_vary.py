@@ -14,7 +14,7 @@ from unibound import UniboundError, UsageError
 from unibound.runs import checkpoint
 from unibound.runs.jobs import each
 
-SMALL = words_of(TINY | {"seeds": 1} | {"evaluation-particles": 3})
+SMALL = words_of(TINY | {"epochs": 1, "seeds": 1, "evaluation-particles": 3})
 SMALL = [word for at, word in enumerate(SMALL) if "--num-particles" not in SMALL[max(0, at - 1) : at + 1]]
 WORDS = ["compare", *SMALL, "--vary", "prior.num-hidden=2,4", "--out", "here"]
 
@@ -54,6 +54,7 @@ def test_a_cell_is_the_run_of_its_settings_whatever_was_trained_before(cli: Cli)
         assert all(torch.equal(one[name], other[name]) for name in one | other)
 
 
+@pytest.mark.slow  # new processes import everything anew
 def test_jobs_have_the_numbers_of_a_series(cli: Cli) -> None:
     series, jobs = rows(cli(*WORDS, "--json")), rows(cli(*WORDS[:-1], "there", "--jobs", 2, "--json"))
     for one, other in zip(series, jobs, strict=True):
@@ -69,8 +70,6 @@ def test_several_settings_and_names_of_plugins_vary(cli: Cli) -> None:
         "estimator=vimco,nvil",
         "--vary",
         "model.hidden=8,6;5",
-        "--epochs",
-        1,
         "--json",
     ]
     every = [(row["varied"]["estimator"], row["varied"]["model.hidden"]) for row in rows(cli(*words))]
@@ -78,7 +77,7 @@ def test_several_settings_and_names_of_plugins_vary(cli: Cli) -> None:
 
 
 def test_other_data_are_not_paired(cli: Cli) -> None:
-    words = ["compare", *SMALL, "--vary", "binarization=threshold,static", "--epochs", 1, "--json"]
+    words = ["compare", *SMALL, "--vary", "binarization=threshold,static", "--json"]
     assert [row["difference"] for row in rows(cli(*words))] == [None, None]
 
 
