@@ -15,7 +15,9 @@ if TYPE_CHECKING:  # Importing these imports torch, so each is imported when it 
     from unibound.energies.transition import Transition
     from unibound.errors import NonFiniteError, PluginError, UniboundError, UsageError
     from unibound.estimator import Estimate, Estimator
-    from unibound.front import Trained, certify, fit, load
+    from unibound.front.certify import certify
+    from unibound.front.fit import fit, load
+    from unibound.front.trained import Trained
     from unibound.generation import Directed, Generation, Layered
     from unibound.hookspecs import hookimpl
     from unibound.joint import Backward, Divergence, JointBound, Particles

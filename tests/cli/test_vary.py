@@ -89,7 +89,7 @@ def test_other_data_are_not_paired(cli: Cli) -> None:
         (["--vary", "epochs=1", "--vary", "epochs=2"], "--vary must be a setting and values, each once"),
         (["--vary", "seed=1,2"], "--seeds says how many seeds each has"),
         (["--vary", "prior.num-hiden=2,3"], "--vary prior.num-hiden: unknown setting; did you mean 'num_hidden'"),
-        (["--vary", "prior.num-hidden=2,many"], "--vary prior.num-hidden: must be a whole number, not many"),
+        (["--vary", "prior.num-hidden=2,many"], "--vary prior.num-hidden: must be a whole number, not 'many'"),
         (["--vary", "epochs=1", "--jobs", "0"], "--jobs must be at least 1, not 0"),
     ],
 )

@@ -4,28 +4,21 @@ import functools
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import attrs
-
-from unibound.data.binarization import fit as fit_data
-from unibound.data.splits import DataSet, Splits
 from unibound.errors import UsageError
-from unibound.front import hub
-from unibound.front.arrays import splits_of
-from unibound.front.progress import shown
-from unibound.front.trained import Trained
 from unibound.generation import Generation
 from unibound.joint import JointBound
-from unibound.loggers import Log, Logger, loggers_of
 from unibound.networks import Inference
 from unibound.prior import Prior
-from unibound.runs.progress import Progress
-from unibound.runs.run import Run
-from unibound.settings import sources
-from unibound.settings.defaults import likelihood_over
-from unibound.settings.records import KINDS, Choice, Given, Settings
-from unibound.settings.sources import Layer
+
+if TYPE_CHECKING:  # What trains is imported once somebody trains: it takes longer than all else that is said here.
+    from unibound.data.splits import Splits
+    from unibound.front.trained import Trained
+    from unibound.loggers.logger import Logger
+    from unibound.runs.progress import Progress
+    from unibound.settings.records import Settings
+    from unibound.settings.sources import Layer
 
 
 def fit(
@@ -38,11 +31,11 @@ def fit(
     missing: Any = None,
     config: str | Path | None = None,
     run_dir: str | Path | None = None,
-    callbacks: Iterable[Callable[[Progress], object]] = (),
-    loggers: str | Logger | Iterable[str | Logger] = (),
+    callbacks: "Iterable[Callable[[Progress], object]]" = (),
+    loggers: "str | Logger | Iterable[str | Logger]" = (),
     progress: bool = True,
     **settings: Any,
-) -> Trained:
+) -> "Trained":
     """Train a model, and evaluate it on data that it has not seen.
 
     It does what `unibound run` does, with the same numbers for the same seed.
@@ -75,6 +68,15 @@ def fit(
         >>> model.sample(4).shape
         (4, 8, 8)
     """
+    import attrs
+
+    from unibound.front.progress import shown
+    from unibound.front.trained import Trained
+    from unibound.loggers import Log, loggers_of
+    from unibound.runs.run import Run
+    from unibound.settings import sources
+    from unibound.settings.records import Given
+
     heard = loggers_of(loggers)
     data, named = _data(x, levels, missing)
     layers = [] if config is None else [sources.read(Path(config))]
@@ -110,7 +112,7 @@ def load(
     joint: JointBound | None = None,
     levels: int | None = None,
     missing: Any = None,
-) -> Trained:
+) -> "Trained":
     """Open the folder of a run with its newest weights, trained here or elsewhere.
 
     Most of what a trained model can do needs no data; those that it was trained on are read when they are needed.
@@ -124,6 +126,11 @@ def load(
     Raises:
         UsageError: no run, one that is damaged, or other data than it was trained on.
     """
+    from unibound.front import hub
+    from unibound.front.arrays import splits_of
+    from unibound.front.trained import Trained
+    from unibound.runs.run import Run
+
     name = hub.name_of(path)
     folder = Path(path) if name is None else hub.fetch(name)
     run = Run.open(folder, data=None if x is None else splits_of(x, levels, missing), joint=joint)
@@ -131,8 +138,11 @@ def load(
     return Trained(run)
 
 
-def _data(x: Any, levels: int | None, missing: Any) -> tuple[Splits | None, dict[str, Any]]:
+def _data(x: Any, levels: int | None, missing: Any) -> "tuple[Splits | None, dict[str, Any]]":
     """Data in memory, or the setting that names them."""
+    from unibound.data.splits import DataSet
+    from unibound.front.arrays import splits_of
+
     if x is None or isinstance(x, str | Path | DataSet):
         if levels is not None:
             raise UsageError("levels are of data in memory; a file says itself how many it has, in an array levels")
@@ -143,17 +153,21 @@ def _data(x: Any, levels: int | None, missing: Any) -> tuple[Splits | None, dict
     return splits_of(x, levels, missing), {}
 
 
-def _layer(settings: Mapping[str, Any]) -> Layer:
+def _layer(settings: Mapping[str, Any]) -> "Layer":
     """Keywords as a layer of settings; two underscores reach into a plugin's own."""
+    from unibound.settings import sources
+
     values: dict[str, Any] = {}
     for name, value in sorted(settings.items()):
         first, *inner = name.split("__")
         sources.nest(values, [first, *inner], value if inner else _plain(first, value))
-    return Layer(values, lambda name: name.replace(".", "__"))
+    return sources.Layer(values, lambda name: name.replace(".", "__"))
 
 
 def _plain(name: str, value: Any) -> Any:
     """A plugin as a choice or a table; anything else as it is."""
+    from unibound.settings.records import KINDS, Choice
+
     if isinstance(value, functools.partial):
         return {"name": Choice.of(KINDS[name], value.func).name, **value.keywords} if name in KINDS else value
     if name not in KINDS or value is None or isinstance(value, str | Mapping):
@@ -174,8 +188,11 @@ def _joint(q: Inference | None, p: Generation | None, prior: Any) -> JointBound 
     return JointBound(q, p)
 
 
-def _build(settings: Settings, prior: Prior, data: Splits) -> JointBound:
+def _build(settings: "Settings", prior: Prior, data: "Splits") -> JointBound:
     """q and p about a prior that was made already."""
+    from unibound.data.binarization import fit as fit_data
+    from unibound.settings.defaults import likelihood_over
+
     model, likelihood = settings.model.settings, settings.likelihood.settings
     needed = model.data_support(prior.support, likelihood)
     fitted, _ = fit_data(data, needed, settings.binarization, f"model {settings.model.name}")
