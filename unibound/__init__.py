@@ -15,11 +15,14 @@ if TYPE_CHECKING:  # Importing these imports torch, so each is imported when it 
     from unibound.energies.transition import Transition
     from unibound.errors import NonFiniteError, PluginError, UniboundError, UsageError
     from unibound.estimator import Estimate, Estimator
-    from unibound.front import Trained, certify, fit, load
+    from unibound.front.certify import certify
+    from unibound.front.fit import fit, load
+    from unibound.front.trained import Trained
     from unibound.generation import Directed, Generation, Layered
     from unibound.hookspecs import hookimpl
     from unibound.joint import Backward, Divergence, JointBound, Particles
     from unibound.likelihood import Likelihood
+    from unibound.loggers.logger import Logger
     from unibound.model import Model
     from unibound.networks import Downward, Generator, Inference, Upward
     from unibound.partition.log_z import LogZ, NormalizedPrior, PartitionEstimator, Sandwich, ScaledPrior
@@ -49,6 +52,7 @@ __all__ = [
     "Layered",
     "Likelihood",
     "LogZ",
+    "Logger",
     "Model",
     "NonFiniteError",
     "NormalizedPrior",

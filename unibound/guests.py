@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch.distributions import Distribution
 
+from unibound.data.hubs import is_hub
 from unibound.errors import UsageError
 from unibound.hookspecs import printable
 
@@ -65,7 +66,7 @@ def at_the_door() -> Iterator[list[str]]:
 def is_object(text: str) -> bool:
     """Whether text names a class, as path.py:Class or package.module:Class, and no plugin that is registered."""
     module, _, name = text.rpartition(":")
-    return bool(module) and name.isidentifier()
+    return bool(module) and name.isidentifier() and not is_hub(text)
 
 
 def absolute(text: str) -> str:

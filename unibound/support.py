@@ -31,6 +31,7 @@ __all__ = [
     "nonnegative_integer",
     "of",
     "one_hot",
+    "partly",
     "real",
     "require",
     "require_within",
@@ -38,6 +39,7 @@ __all__ = [
     "spin",
     "unit_interval",
     "values",
+    "whole",
     "within",
 ]
 
@@ -72,6 +74,22 @@ class levels(Constraint):
         return near & (value >= 0) & (value <= 1)
 
 
+class partly(Constraint):
+    """Values of another support, some of them missing, which NaN stands for."""
+
+    def __init__(self, base: Constraint) -> None:
+        self.base, self.is_discrete = base, bool(base.is_discrete)
+        super().__init__()
+
+    def check(self, value: Tensor) -> Tensor:
+        return value.isnan() | self.base.check(value)
+
+
+def whole(support: Constraint | None) -> Constraint | None:
+    """The same support without missing values."""
+    return support.base if isinstance(support, partly) else support
+
+
 def of(distribution: Distribution) -> Constraint | None:
     """The support of one element of a distribution's events; None where it does not say."""
     try:
@@ -104,6 +122,8 @@ def is_discrete(support: Constraint | None) -> bool:
 
 def same(one: Constraint | None, other: Constraint | None) -> bool:
     """Whether two supports hold the same values."""
+    if isinstance(one, partly) and isinstance(other, partly):
+        return same(one.base, other.base)
     listed, others = values(one), values(other)
     if listed is not None or others is not None:
         return listed == others
@@ -116,6 +136,10 @@ def within(inner: Constraint, outer: Constraint) -> bool:
     """Whether every value of one support is one of another, and both are masses or both densities."""
     if same(inner, outer):
         return True
+    if isinstance(outer, partly):
+        return within(inner.base if isinstance(inner, partly) else inner, outer.base)
+    if isinstance(inner, partly):
+        return False
     if is_discrete(inner) != is_discrete(outer):
         return False
     listed, others = values(inner), values(outer)
@@ -137,6 +161,8 @@ def describe(support: Constraint | None) -> str:
     )
     if (name := next((name for known, name in names if same(known, support)), None)) is not None:
         return name
+    if isinstance(support, partly):
+        return f"{describe(support.base)}, some of them missing"
     if isinstance(support, levels):
         return f"{support.count} levels from 0 to 1"
     if (listed := values(support)) is not None:

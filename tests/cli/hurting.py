@@ -1,8 +1,12 @@
 """Ways to hurt a file, as disks, programs and people do."""
 
+import os
 import random
+import signal
 from collections.abc import Callable
 from pathlib import Path
+
+from unibound import UsageError
 
 Hurt = Callable[[bytes, random.Random], bytes]
 
@@ -85,3 +89,13 @@ def files(folder: Path) -> list[Path]:
     return sorted(
         path for path in folder.rglob("*") if path.is_file() and path.suffix != ".png" and path.name != ".lock"
     )
+
+
+def die(path: Path) -> None:
+    """End this process as the kernel does where memory is short."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def refuse(path: Path) -> None:
+    """Fail as whoever is asked for something that cannot be."""
+    raise UsageError("too many cooks")

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from running import SCRIPT, Cli, Words, refused
 from unibound_plugins.models.mlp import MLP
 
 from unibound import JointBound, Run
+from unibound.loggers import Log
+from unibound.loggers.tensorboard import TensorBoard
 from unibound.runs import checkpoint, pictures, session
 from unibound.runs.pictures import BORDER, SMALLEST
 from unibound.runs.result import Result
@@ -105,7 +108,7 @@ def test_a_log_grows_while_the_run_goes_on(tiny: Words) -> None:
 def test_without_tensorboard(cli: Cli, tiny: Words, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("tensorboard", "torch.utils.tensorboard"):
         monkeypatch.setitem(sys.modules, name, None)
-    refused(cli(*tiny(), "--tensorboard"), "--tensorboard needs TensorBoard; pip install 'unibound[tensorboard]'")
+    refused(cli(*tiny(), "--tensorboard"), "logger tensorboard needs TensorBoard; pip install 'unibound[tensorboard]'")
     assert not Path("run").exists()
 
 
@@ -156,16 +159,13 @@ def test_tensorboard_gets_what_came_out(cli: Cli, tiny: Words) -> None:
 def test_tensorboard_forgets_what_an_interruption_lost(cli: Cli, tiny: Words, mirrored: int) -> None:
     """The run stops after three epochs, of which TensorBoard saw none, some or one more than the checkpoint holds."""
     pytest.importorskip("tensorboard")
-    from unibound.cli import mirror
-
     assert cli(*tiny("whole", epochs=5)).code == 0
     run = Run.create(Path("run"), sources.resolve([sources.read(Path("whole/resolved.toml"))]))
     epochs = run.train()
-    seen = mirror.mirrored(run.path, epochs) if mirrored else epochs
-    for count in range(1, 4):
-        next(seen)
-        if count == mirrored:
-            seen = epochs
+    with Log(run, [TensorBoard()] if mirrored else []) as log:
+        for count, progress in enumerate(islice(epochs, 3), 1):
+            if count <= mirrored:
+                log.after(progress)
     epochs.close()  # the run is interrupted
     time.sleep(1.1)  # TensorBoard orders files of one second by their names, not by their age
     if mirrored == 3:

@@ -20,7 +20,7 @@ data draws likelihood
 distributions networks
 prior
 energies generation
-bidirectional joint partition sequences settled sigmoid_bound
+bidirectional joint missing partition sequences settled sigmoid_bound
 estimator model
 hookspecs
 guests
@@ -28,7 +28,7 @@ registry
 settings testing
 evaluation
 runs
-report
+loggers report
 front
 cli
 """

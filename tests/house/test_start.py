@@ -40,5 +40,11 @@ def test_who_trains_from_python_does_not_wait_for_what_draws(code: str) -> None:
     assert heavy(code, DRAWING) == []
 
 
+def test_who_only_names_what_trains_waits_for_torch_alone() -> None:
+    machinery = "cattrs tomli_w safetensors filelock pluggy unibound.runs unibound.evaluation unibound.settings"
+    assert heavy("import unibound; unibound.fit, unibound.load", machinery) == []
+    assert "unibound.runs" in heavy("import unibound; unibound.Trained", machinery)
+
+
 def test_who_wants_a_report_gets_what_draws() -> None:
     assert "jinja2" in heavy("import unibound.report.page", DRAWING)

@@ -45,7 +45,7 @@ def test_a_traced_estimator_has_the_same_surrogate_and_gradient(name: str, optio
     for way in (estimator, torch.compile(estimator.__call__, backend="eager")):
         joint.auxiliary = None
         torch.manual_seed(1)
-        joint.auxiliary = estimator.auxiliary(x)
+        joint.auxiliary = estimator.auxiliary(joint, x)
         value = way(joint, x).surrogate.mean()
         found.append([value.detach(), *torch.autograd.grad(value, list(joint.parameters()), materialize_grads=True)])
     torch.testing.assert_close(found[1], found[0])

@@ -18,7 +18,7 @@ import cyclopts
 from cyclopts import App
 
 import unibound
-from unibound.cli import bench, commands, export, plugins
+from unibound.cli import bench, commands, export, plugins, side_by_side
 from unibound.errors import RunWarning, UniboundError, UsageError
 
 COMPLETION = "--install-completion"
@@ -33,7 +33,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "bench": bench.bench,
     "certify": commands.certify,
     "check": plugins.check,
-    "compare": commands.compare,
+    "compare": side_by_side.compare,
     "data": commands.data,
     "diagnose": commands.diagnose,
     "evaluate": commands.evaluate,
@@ -71,7 +71,7 @@ def parser(words: Sequence[str]) -> App:
 
 def _with_settings(command: Callable[..., None], words: Sequence[str] | None) -> Callable[..., None]:
     """The command with a flag for each setting that it accepts; help shows those that the words may mean."""
-    if command in (commands.run, commands.compare):
+    if command in (commands.run, side_by_side.compare):
         from unibound.cli.flags import accept, of_run
 
         return accept(command, of_run(words))

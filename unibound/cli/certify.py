@@ -16,7 +16,7 @@ from unibound.errors import UniboundError, UsageError
 from unibound.evaluation.certify import Certificate
 from unibound.evaluation.certify import certify as certify_prior
 from unibound.evaluation.certify.rbm_file import read_data, read_rbm
-from unibound.front import Trained
+from unibound.front.trained import Trained
 from unibound.runs.result import finite
 from unibound.runs.run import Run
 from unibound.settings.records import MAX_THREADS

@@ -1,6 +1,5 @@
 """The commands: what each is told, and what it says of itself. What they do is imported once they are called."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +15,7 @@ def run(
     run_dir: Path | None = None,
     resume: Path | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
+    loggers: str = "",
     tensorboard: Annotated[bool, Parameter(negative=())] = False,
     dry_run: Annotated[bool, Parameter(negative=())] = False,
     devices: int = 1,
@@ -30,30 +30,31 @@ def run(
         run_dir: folder of the run; by default a new one under runs/.
         resume: folder of a run to go on with; it keeps its settings, but for more --epochs of its last stage.
         json: print one JSON document on stdout, and everything else on stderr.
-        tensorboard: mirror the metrics into the run's folder, for TensorBoard.
+        loggers: who else is told of bounds, numbers and pictures, one or several: csv, tensorboard, wandb (offline
+            unless WANDB_MODE says otherwise), or path.py:Class of one's own.
+        tensorboard: the same as --loggers tensorboard.
         dry_run: print every setting as TOML that --config takes, and train nothing.
         devices: processes on each machine that share every batch, one to a GPU, or to a core of a CPU; needs
             lightning-fabric, also under torchrun and SLURM.
         num_nodes: machines, on each of which the same command is given.
     """
-    from unibound.cli import console, mirror
+    from unibound.cli import console
     from unibound.cli.flags import as_layer
+    from unibound.loggers import loggers_of
     from unibound.settings import sources
 
-    flags = as_layer(settings)
-    if tensorboard:
-        mirror.require()
+    flags, heard = as_layer(settings), loggers_of(f"{loggers},tensorboard" if tensorboard else loggers)
     if resume is not None:
         if flags.values.keys() - {"epochs"} or config or run_dir or dry_run:
             raise UsageError(f"--resume goes on with the settings of {resume}; leave the other options out")
-        console.resume(resume, flags, devices, num_nodes, as_json=json, tensorboard=tensorboard)
+        console.resume(resume, flags, devices, num_nodes, as_json=json, loggers=heard)
         return
     found = [sources.read(config)] if config is not None else []
     resolved = sources.resolve([*found, sources.from_environment(), flags])
     if dry_run:
         print(sources.write(resolved), end="")
         return
-    console.begin(run_dir, resolved, devices, num_nodes, as_json=json, tensorboard=tensorboard)
+    console.begin(run_dir, resolved, devices, num_nodes, as_json=json, loggers=heard)
 
 
 def evaluate(
@@ -92,7 +93,7 @@ def evaluate(
     from unibound.evaluation.reach import require_known
 
     if num_particles is not None:
-        _require("--num-particles", num_particles, 1)
+        require("--num-particles", num_particles, 1)
     require_part(split)
     memory, look, opened = parse_bytes(max_memory), require_known(posterior), unibound.Run.open(run)
     names = opened.settings.partition.name if partition is None else partition
@@ -152,12 +153,12 @@ def certify(
         "num_chains": num_chains, "temperatures": temperatures, "base": base, "tolerance": tolerance,
         "raise_cases": raise_cases, "raise_chains": raise_chains, "seed": seed,
     }  # fmt: skip
-    _require("--seed", seed, 0, 2**63 - 1)
-    _require("--raise-cases", raise_cases, 0)
+    require("--seed", seed, 0, 2**63 - 1)
+    require("--raise-cases", raise_cases, 0)
     for flag, value in (("--num-chains", num_chains), ("--raise-chains", raise_chains)):
-        _require(flag, value, 1)
+        require(flag, value, 1)
     if num_particles is not None:
-        _require("--num-particles", num_particles, 1)
+        require("--num-particles", num_particles, 1)
     flags = as_layer(settings)
     command.certify(
         run, rbm, data, partition, flags, num_particles, posterior, unit, threads=threads, as_json=json, **options
@@ -195,8 +196,8 @@ def diagnose(
     """
     from unibound.cli import diagnose as command
 
-    _require("--num-particles", num_particles, 1)
-    _require("--count", count, 1)
+    require("--num-particles", num_particles, 1)
+    require("--count", count, 1)
     command.diagnose(unibound.Run.open(run), split, num_particles, count, as_json=json)
 
 
@@ -210,9 +211,9 @@ def sample(run: Path, *, count: int = 100, seed: int | None = None, out: Path | 
         out: file to write; by default samples.png in the run's folder. A .png shows means, an .npz holds arrays x (the
             draws), mean and tau, and after its name those of each model that q and p make together.
     """
-    _require("--count", count, 1, 100_000)
+    require("--count", count, 1, 100_000)
     if seed is not None:
-        _require("--seed", seed, 0, 2**63 - 1)
+        require("--seed", seed, 0, 2**63 - 1)
     from unibound.cli import sample as command
 
     print(command.sample(run, count, seed, out or run / "samples.png"))
@@ -236,62 +237,7 @@ def report(run: Path, *more: Path, output: Path | None = None) -> None:
     print(page.write(run, output))
 
 
-def compare(
-    *runs: Path,
-    estimators: str = "",
-    num_particles: str = "",
-    seeds: int = 3,
-    evaluation_particles: int | None = None,
-    config: Path | None = None,
-    out: Path | None = None,
-    json: Annotated[bool, Parameter(negative=())] = False,
-    **settings: Any,
-) -> None:
-    """Train estimators on the same data and seeds, and set bound, NLL, time, gradient noise and bias side by side.
-
-    A run that is finished is not repeated, so the same command goes on where it was interrupted. Or name two or more
-    finished runs instead: nothing is trained, and each is set beside the first, datum by datum.
-
-    Args:
-        runs: folders of finished runs on the same data.
-        estimators: names, such as vimco,rws,nvil.
-        num_particles: particles per datum in training, such as 2,5,20, for each estimator that has them.
-        seeds: how many seeds, from --seed on.
-        evaluation_particles: particles per datum of the evaluation.
-        config: a TOML file of settings for all; flags override variables, variables the file.
-        out: folder of the comparison; by default one under runs/, the same for the same settings.
-        json: print one JSON document on stdout, and everything else on stderr.
-    """
-    if runs:
-        _compare_runs(runs, estimators, num_particles, evaluation_particles, config or out or settings, as_json=json)
-        return
-    from unibound.cli import compare as command
-    from unibound.cli.flags import as_layer
-    from unibound.settings import sources
-
-    flags = as_layer(settings)
-    found = [sources.read(config)] if config is not None else []
-    if evaluation_particles is not None:
-        flags.values["num_particles"] = evaluation_particles
-    found += [sources.from_environment(), flags]
-    command.compare(estimators, num_particles, seeds, found, out, as_json=json)
-
-
-def _compare_runs(
-    runs: Sequence[Path], estimators: str, sizes: str, num_particles: int | None, others: Any, *, as_json: bool
-) -> None:
-    if estimators or sizes or (others and not (isinstance(others, dict) and set(others.values()) <= {None})):
-        raise UsageError("runs are compared as they are; leave out all options but --evaluation-particles and --json")
-    if len(runs) < 2:
-        raise UsageError(f"compare takes two runs or more, not {', '.join(map(str, runs))} alone; or else --estimators")
-    if num_particles is not None:
-        _require("--evaluation-particles", num_particles, 1)
-    from unibound.cli import paired
-
-    paired.compare(runs, "test", num_particles, as_json=as_json)
-
-
-def _require(flag: str, value: int, low: int, high: int | None = None) -> None:
+def require(flag: str, value: int, low: int, high: int | None = None) -> None:
     """Raise UsageError for a number out of range."""
     if value < low:
         raise UsageError(f"{flag} must be at least {low}, not {value}")

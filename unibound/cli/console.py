@@ -3,7 +3,7 @@
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as ProgressBar
 from rich.table import Table
 
-from unibound.cli import mirror
+from unibound.loggers import Log, Logger
 from unibound.runs.folder import lengthen, read_settings
 from unibound.runs.launch import together
 from unibound.runs.progress import Progress
@@ -28,14 +28,20 @@ stderr = Console(stderr=True)
 
 
 def begin(
-    run_dir: Path | None, settings: Settings, devices: int, num_nodes: int, *, as_json: bool, tensorboard: bool
+    run_dir: Path | None,
+    settings: Settings,
+    devices: int,
+    num_nodes: int,
+    *,
+    as_json: bool,
+    loggers: Sequence[Logger],
 ) -> None:
     """Begin a run, in as many processes as are asked for, and train it."""
     with together(devices, num_nodes, settings.device) as place:
-        train(Run.create(place(run_dir), settings), resume=False, as_json=as_json, tensorboard=tensorboard)
+        train(Run.create(place(run_dir), settings), resume=False, as_json=as_json, loggers=loggers)
 
 
-def resume(path: Path, flags: Layer, devices: int, num_nodes: int, *, as_json: bool, tensorboard: bool) -> None:
+def resume(path: Path, flags: Layer, devices: int, num_nodes: int, *, as_json: bool, loggers: Sequence[Logger]) -> None:
     """Go on with a run, in as many processes as are asked for; those that it had are not asked.
 
     Of flags there may be the epochs of its last stage, if these are to be more.
@@ -45,51 +51,50 @@ def resume(path: Path, flags: Layer, devices: int, num_nodes: int, *, as_json: b
         lengthen(path, stage.epochs)
     device = read_settings(path, say=lambda text: None).device
     with together(devices, num_nodes, device) as place:
-        train(Run.open(place(path) or path, weights=False), resume=True, as_json=as_json, tensorboard=tensorboard)
+        train(Run.open(place(path) or path, weights=False), resume=True, as_json=as_json, loggers=loggers)
 
 
-def train(run: Run, *, resume: bool, as_json: bool, tensorboard: bool = False) -> None:
+def train(run: Run, *, resume: bool, as_json: bool, loggers: Sequence[Logger] = ()) -> None:
     """Train a run to the end, evaluate it, draw its pictures, and print what came out.
 
-    A run that is finished already is only printed again. With `tensorboard`, its metrics are mirrored there.
+    A run that is finished already is only printed again. Loggers hear how it goes.
     """
     result = run.result() if resume else None
     if result is None:
         with run.owned():
-            result = _finished(run, resume=resume, tensorboard=tensorboard)
+            result = _finished(run, loggers, resume=resume)
     _print(result, as_json)
     if not result.log_z_trustworthy:
         stderr.print(f"unibound: {result.conclusion}", highlight=False, soft_wrap=True)
 
 
-def _finished(run: Run, *, resume: bool, tensorboard: bool) -> Result:
+def _finished(run: Run, loggers: Sequence[Logger], *, resume: bool) -> Result:
     epochs = run.train(resume=resume)
-    if tensorboard:
-        epochs = mirror.mirrored(run.path, epochs)
-    if run.known.prepared:
-        _say(f"data: {run.known.prepared}", always=True)
+    if run.known.said:
+        _say(f"data: {run.known.said}", always=True)
     if run.settings.mixed_precision:
         _say("mixed precision: products in bfloat16, sums and log-probabilities in float32", always=True)
     if groups := ", ".join(untrained(run.joint, run.settings.stages)):
         _say(f"{groups}: no stage trains it, its weights stay as they are drawn; name a stage that does", always=True)
     try:
-        result = run.finish(_train(run, epochs), bar)
+        with Log(run, loggers) as log:
+            result = run.finish(_train(run, epochs, log), bar)
+            log.conclude(result)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"interrupted; go on with `unibound run --resume {shlex.quote(str(run.path))}`"
         ) from None
-    if tensorboard:
-        mirror.conclude(run.path, result)
     return result
 
 
-def _train(run: Run, epochs: Iterator[Progress]) -> float:
+def _train(run: Run, epochs: Iterator[Progress], log: Log) -> float:
     """Train to the end, and say how far it is; the seconds it took."""
     stages, total, seconds = run.settings.stages, run.settings.total_epochs, 0.0
     _say(f"{total} epochs into {run.path}")
     with _bar() as shown:
         task = shown.add_task("training", total=total, text="")
         for progress in epochs:
+            log.after(progress)
             text = "" if progress.bound is None else f"log p(x) >= {progress.bound:.2f} nats"
             if progress.valid_nll is not None:
                 text += f"{', ' if text else ''}valid NLL {progress.valid_nll:.2f}"

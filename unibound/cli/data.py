@@ -11,14 +11,19 @@ from rich.table import Table
 
 from unibound import support
 from unibound.data.files import File, is_path
-from unibound.data.splits import PARTS, Splits
+from unibound.data.hubs import Hub, is_hub
+from unibound.data.splits import PARTS, DataSet, Splits
 from unibound.registry import registries
 
 
 def data(source: str, *, as_json: bool) -> None:
     """Print shapes, ranges, support and classes of a data set by its name, or of a file or folder."""
     known = registries()["data_set"]
-    document = describe((File(Path(source)) if is_path(source, known) else known[source]()).load())
+    if is_hub(source):
+        found: DataSet = Hub(source)
+    else:
+        found = File(Path(source)) if is_path(source, known) else known[source]()
+    document = describe(found.load())
     if as_json:
         print(json.dumps(document))
         return

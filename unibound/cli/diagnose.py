@@ -7,7 +7,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from unibound.front import Trained
+from unibound.front.trained import Trained
 from unibound.partition.log_z import HEAVY_TAIL
 from unibound.runs.result import finite
 from unibound.runs.run import Run

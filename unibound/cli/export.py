@@ -12,7 +12,8 @@ def export(run: Path, to: str, *, certify: bool = False, private: bool = False) 
         certify: certify the model's likelihood first, and put the certificate beside it, or the refusal.
         private: of a repository on the hub that is not there yet.
     """
-    from unibound.front import hub, load
+    from unibound.front import hub
+    from unibound.front.fit import load
     from unibound.runs.export import export
     from unibound.runs.result import finite
 

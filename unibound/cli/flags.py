@@ -15,6 +15,8 @@ import attrs
 from cyclopts import Group, Parameter, Token
 from docstring_parser import ParseError, parse
 
+from unibound.data.files import File
+from unibound.data.hubs import Hub
 from unibound.guests import is_object
 from unibound.hookspecs import printable
 from unibound.registry import registries, settings_class
@@ -124,9 +126,12 @@ def _of_plugins(name: str, kind: str, chosen: Sequence[str]) -> list[inspect.Par
     Plugins may share the name of a setting, and then share its flag.
     """
     known = dict(registries()[kind]) | {one: registries()[kind][one] for one in chosen if one and is_object(one)}
+    known |= {"file": File, "hub": Hub} if kind == "data_set" else {}
     owners: dict[str, dict[str, attrs.Attribute]] = {}
     for plugin in sorted(known, key=lambda plugin: plugin not in chosen):
         for field in attrs.fields(settings_class(known[plugin])):
+            if (known[plugin], field.name) in ((File, "path"), (Hub, "source")):  # which is the name of the data itself
+                continue
             owners.setdefault(field.name, {})[plugin] = field
     groups = {plugin: Group(f"{name.capitalize()} {plugin}", sort_key=2) for plugin in known}
     texts = {plugin: describe(cls) for plugin, cls in known.items()}

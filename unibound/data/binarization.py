@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from unibound import ranks, support
+from unibound.data import missing
 from unibound.data.rows import Data, Rows
 from unibound.data.splits import PARTS, Splits
 from unibound.errors import UsageError
@@ -116,6 +117,12 @@ def fit(splits: Splits, wanted: Constraint | None, how: Binarization | None, who
 
 def bring(splits: Splits, wanted: Constraint | None, how: Binarization | None, who: str) -> tuple[Splits, str]:
     """The same for data that need not vary, since nothing is learned from them. See `fit`."""
+    if isinstance(splits.support, support.partly):
+        if how == "dynamic":
+            raise UsageError("binarization dynamic is of whole data, but elements are missing; use static")
+        observed, gone = missing.apart(splits)
+        fitted, words = bring(observed, support.whole(wanted), how, who)
+        return missing.again(fitted, gone), words
     have, needs_bits = splits.support, wanted is not None and support.same(wanted, support.boolean)
     if how not in (None, "none") and wanted is not None and not needs_bits:
         raise UsageError(

@@ -11,6 +11,7 @@ import attrs
 import numpy as np
 import torch
 
+from unibound.data.missing import Missing, marked, splits_of, whole
 from unibound.data.rows import Rows
 from unibound.data.splits import PARTS, DataSet, Splits, hold_out
 from unibound.data.tables import SUFFIXES, read
@@ -18,21 +19,29 @@ from unibound.errors import UsageError
 from unibound.support import Constraint, integer_interval
 
 _KEYS = {name: (name, f"{name}_images") for name in ("train", "valid", "test")} | {
-    name: (name,) for name in ("n_pixels", "shape", "levels")
+    name: (name,) for name in ("n_pixels", "shape", "levels", "mask", *(f"{name}_mask" for name in PARTS))
 }
 _NPZ_CURE = "write it with np.savez_compressed(file, train=..., valid=..., test=...)"
 
 
 @attrs.frozen
 class File(DataSet):
-    """A data set in a file of the user's, as `read_npz` and `tables.read` understand it."""
+    """A data set in a file of the user's, as `read_npz` and `tables.read` understand it.
+
+    Args:
+        path: of the file or folder.
+        missing: what NaN means, or nothing in the cell of a table: `refuse`, or `nan`, an element that is missing.
+    """
 
     path: Path
+    missing: Missing = "refuse"
 
     def load(self) -> Splits:
         """Read the file or folder by what it is."""
         path = self.path.expanduser()
-        return read(path) if path.is_dir() or path.suffix in SUFFIXES else read_npz(path)
+        if path.is_dir() or path.suffix in SUFFIXES:
+            return read(path, self.missing)
+        return read_npz(path, missing=self.missing)
 
 
 def is_path(text: str, data_sets: Mapping[str, type[DataSet]]) -> bool:
@@ -41,23 +50,33 @@ def is_path(text: str, data_sets: Mapping[str, type[DataSet]]) -> bool:
     return text not in data_sets and (path.exists() or bool(path.suffix) or path.name != text)
 
 
-def read_npz(path: Path, num_valid: int | None = None) -> Splits:
+def read_npz(path: Path, num_valid: int | None = None, *, missing: Missing = "refuse") -> Splits:
     """Read arrays `train`, `valid` and `test`, each [N, *X], from a numpy .npz file.
 
     Numbers are what they are, and no type scales them: bits, spins, floats, counts. Levels from 0 to n - 1 are such
     where a scalar `levels` says so; uint8 arrays that hold both 0 and 255 are 256 grey levels. Bits may be packed with
     `np.packbits(axis=1)`: a scalar `n_pixels` says so, and an optional `shape` the event shape. `train_images` and the
-    like are read too. Without `valid`, every tenth datum of train is split off, since files are often sorted.
+    like are read too. Arrays `train_mask` and so on, of the shapes of these, are true where an element is missing.
+    Without `valid`, every tenth datum of train is split off, since files are often sorted.
 
     Args:
         path: the file; it is never unpickled.
         num_valid: how many data at the end of train validate when there is no `valid`, where that is what a data set's
             publications do.
+        missing: `nan` if NaN is an element that is missing, too.
 
     Raises:
         UsageError: a file that is missing, damaged, incomplete or holds something else.
     """
     splits, arrays = read_splits(path, _NPZ_CURE, ("train", "test"))
+    levels = _levels(path, arrays, splits)
+    if "mask" in arrays:
+        raise UsageError(f"{path}: whose mask is `mask`? call it train_mask, valid_mask or test_mask")
+    masks = {name: arrays[f"{name}_mask"] for name in PARTS if f"{name}_mask" in arrays}
+    for name, mask in masks.items():
+        if name not in splits:
+            raise UsageError(f"{path}: {name}_mask is of no array {name}; leave it out")
+        splits[name] = marked(splits[name], mask, f"{path}: {name}_mask")
     if "valid" not in splits:
         train = splits["train"]
         count = max(1, len(train) // 10) if num_valid is None else num_valid
@@ -67,9 +86,9 @@ def read_npz(path: Path, num_valid: int | None = None) -> Splits:
             splits["train"], splits["valid"] = hold_out(train, count)
         else:
             splits |= {"train": train.part(slice(-count)), "valid": train.part(slice(-count, None))}
-    levels = _levels(path, arrays, splits)
     known = {} if levels is None else {"support": levels}
-    return Splits(*(splits[name] for name in PARTS), source=str(path), **known)
+    made = splits_of if masks or missing == "nan" else whole
+    return made(splits, source=str(path), **known)
 
 
 def _levels(path: Path, arrays: Mapping[str, np.ndarray], splits: Mapping[str, Rows]) -> Constraint | None:

@@ -84,13 +84,22 @@ class Rows:
         return self.split(max(1, BLOCK // max(1, math.prod(self.event_shape))))
 
     def mean(self) -> Tensor:
-        """The mean over all data [*X]."""
+        """The mean over all data [*X], of an element over those where it is not missing."""
         blocks = self.blocks()
         first = next(blocks)
         if len(first) == len(self):
-            return first.mean(0)
-        total = sum((block.double().sum(0) for block in blocks), first.double().sum(0))
-        return (total / len(self)).to(self.dtype)
+            found = first.mean(0)
+        else:
+            total = sum((block.double().sum(0) for block in blocks), first.double().sum(0))
+            found = (total / len(self)).to(self.dtype)
+        return self._mean_observed() if found.isnan().any() else found
+
+    def _mean_observed(self) -> Tensor:
+        """The mean of what is not missing, NaN; of an element that always is, that of all others."""
+        total = sum(block.double().nansum(0) for block in self.blocks())
+        seen = sum((~block.isnan()).sum(0) for block in self.blocks())
+        overall = torch.as_tensor(total).sum() / torch.as_tensor(seen).sum()
+        return torch.where(torch.as_tensor(seen) > 0, total / seen, overall).to(self.dtype)
 
     def part(self, rows: slice | Tensor) -> "Rows":
         """Some of the data, kept as they are."""

@@ -67,9 +67,12 @@ class Splits:
                 )
             if name in self.labels and len(self.labels[name]) != len(x):
                 raise UsageError(f"{where} has {len(x)} data and {len(self.labels[name])} labels; give each datum one")
+            partly = isinstance(self.support, support.partly)
             for block in x.blocks():
-                if not block.sum(dtype=torch.float64).isfinite():  # as no sum of finite float32 is
-                    raise UsageError(f"{where} holds NaN or infinite values; replace or drop them")
+                total = block.nansum(dtype=torch.float64) if partly else block.sum(dtype=torch.float64)
+                if not total.isfinite():  # as every sum of finite float32 is
+                    cure = '; where NaN is what is missing, say so: missing="nan"' if block.isnan().any() else ""
+                    raise UsageError(f"{where} holds NaN or infinite values; replace or drop them{cure}")
                 support.require(self.support, block, where)
 
     @property

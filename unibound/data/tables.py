@@ -4,12 +4,14 @@ Shapes: N data, *X one datum.
 """
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from unibound.data.missing import Missing, splits_of, whole
 from unibound.data.rows import Rows, spread
 from unibound.data.splits import PARTS, Splits
 from unibound.errors import UsageError
@@ -21,13 +23,17 @@ IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".p
 SUFFIXES = (".npy", ".csv", ".tsv", ".parquet")
 
 
-def read(path: Path) -> Splits:
+def read(path: Path, missing: Missing = "refuse") -> Splits:
     """Read an array (.npy), a table (.csv, .tsv, .parquet) or a folder of images.
 
     Of what comes in one piece every tenth datum tests, and every tenth of the others validates. A folder may have
     folders train, valid and test instead; below them, or else at its top, a folder is a class. A table has a row for
     each datum; a first line that holds words names its columns, and one that is called label, class or target is none
     of the data.
+
+    Args:
+        path: the file or folder.
+        missing: `nan` if NaN is an element that is missing, as is one whose cell is empty.
 
     Raises:
         UsageError: what is missing or damaged, or holds something else than numbers or images of one size.
@@ -40,16 +46,20 @@ def read(path: Path) -> Splits:
     if path.suffix == ".npy":
         x = _array(path)
     elif path.suffix == ".parquet":
-        x, labels = _parquet(path)
+        x, labels = _parquet(path, missing)
     else:
-        x, labels = _text(path, "\t" if path.suffix == ".tsv" else ",")
+        x, labels = _text(path, "\t" if path.suffix == ".tsv" else ",", missing)
     if x.ndim < 2 or x.dtype.kind not in "buif":
         raise UsageError(f"{path}: holds {x.dtype} {list(x.shape)}; it must be numbers [count, pixels...]")
-    return _parted(path, {"train": x}, {"train": labels} if labels else {})
+    return parted(path, {"train": x}, {"train": labels} if labels else {}, missing=missing)
 
 
-def _parted(
-    path: Path, parts: dict[str, np.ndarray], labels: dict[str, list[str]], over: Constraint | None = None
+def parted(
+    path: Path | str,
+    parts: dict[str, np.ndarray],
+    labels: dict[str, list[str]],
+    over: Constraint | None = None,
+    missing: Missing = "refuse",
 ) -> Splits:
     """Three parts of what may be fewer; labels go with their data."""
     rows = {name: Rows.of(x) for name, x in parts.items()}
@@ -69,7 +79,7 @@ def _parted(
             made[name] = rows["train"].part(at[name])  # once each, out of what may be a file
     known = {} if over is None else {"support": over}
     kept = {name: [words[name][place] for place in at[name].tolist()] for name in PARTS if words[name]}
-    return Splits(*(made[name] for name in PARTS), source=str(path), labels=kept, **known)
+    return (splits_of if missing == "nan" else whole)(made, source=str(path), labels=kept, **known)
 
 
 def _array(path: Path) -> np.ndarray:
@@ -83,7 +93,7 @@ def _array(path: Path) -> np.ndarray:
     return found
 
 
-def _text(path: Path, mark: str) -> tuple[np.ndarray, list[str]]:
+def _text(path: Path, mark: str, missing: Missing) -> tuple[np.ndarray, list[str]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             lines = [line for line in csv.reader(file, delimiter=mark) if line]
@@ -100,15 +110,18 @@ def _text(path: Path, mark: str) -> tuple[np.ndarray, list[str]]:
         if len(line) != len(lines[0]):
             raise UsageError(f"{where} has {len(line)} values, the first {len(lines[0])}; give every datum as many")
         own = [word for index, word in enumerate(line) if index != at]
+        if missing == "nan":
+            own = [word if word.strip() else "nan" for word in own]
         for word in own:
             if not _is_number(word):
                 what = "misses a value" if not word.strip() else f"holds {word.strip()!r:.40}, which is no number"
-                raise UsageError(f"{where} {what}; mend or drop it")
+                cure = 'mend or drop it, or say missing="nan"' if not word.strip() else "mend or drop it"
+                raise UsageError(f"{where} {what}; {cure}")
         numbers[place] = own
     return numbers, [line[at] for line in rows] if at is not None else []
 
 
-def _parquet(path: Path) -> tuple[np.ndarray, list[str]]:
+def _parquet(path: Path, missing: Missing) -> tuple[np.ndarray, list[str]]:
     try:
         from pyarrow import ArrowException, parquet  # pyright: ignore[reportMissingImports]
     except ImportError as error:
@@ -120,7 +133,7 @@ def _parquet(path: Path) -> tuple[np.ndarray, list[str]]:
     at = _label_at(table.column_names)
     columns = {name: table.column(name) for place, name in enumerate(table.column_names) if place != at}
     for name, column in columns.items():
-        if column.null_count:
+        if column.null_count and missing != "nan":
             raise UsageError(f"{path}: column {name} misses {column.null_count} values; mend or drop them")
     found = [column.to_numpy() for column in columns.values()]
     if strange := [name for name, x in zip(columns, found, strict=True) if x.dtype.kind not in "buif"]:
@@ -153,10 +166,10 @@ def _images(path: Path) -> Splits:
             raise UsageError(
                 f"{folder}: is a folder without images ({', '.join(IMAGES[:3])}, ...); name one, or a file"
             )
-        parts[name] = _stacked(files)
+        parts[name] = images(_opened(files))
         if all(file.parent != folder for file in files):
             labels[name] = [file.parent.name for file in files]
-    return _parted(path, parts, labels, integer_interval(0, 255))
+    return parted(path, parts, labels, integer_interval(0, 255))
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -164,22 +177,33 @@ def _files(folder: Path) -> Iterator[Path]:
     return (file for file in sorted(folder.rglob("*")) if file.suffix.lower() in IMAGES and file.is_file())
 
 
-def _stacked(files: Sequence[Path]) -> np.ndarray:
-    """Grey images [N, H, W] or, where one is in color, all of them as [N, 3, H, W], uint8."""
+def _opened(files: Sequence[Path]) -> Iterator[tuple[str, Any]]:
     from PIL import Image, UnidentifiedImageError
 
-    found: list[np.ndarray] = []
     for file in files:
         try:
             with Image.open(file) as image:
-                grey = image.mode in ("1", "L")
-                found.append(np.asarray(image.convert("L" if grey else "RGB")))
+                image.load()
+                yield str(file), image
         except (OSError, UnidentifiedImageError) as error:
             raise UsageError(f"{file}: is no image that can be read: {str(error)[:120]}") from error
-        if found[-1].shape[:2] != found[0].shape[:2]:
-            sizes = " and ".join("x".join(map(str, x.shape[1::-1])) for x in (found[0], found[-1]))
-            raise UsageError(f"{file}: images of {sizes} pixels; bring all to one size")
-    if all(x.ndim == 2 for x in found):
-        return np.stack(found)
-    wide = [x if x.ndim == 3 else np.repeat(x[..., None], 3, 2) for x in found]
+
+
+def images(found: Iterable[tuple[str, Any]]) -> np.ndarray:
+    """Images of PIL, each with where it is from: grey [N, H, W] or, where one is in color, all [N, 3, H, W], uint8.
+
+    Raises:
+        UsageError: what is none, or images of several sizes.
+    """
+    made: list[np.ndarray] = []
+    for where, image in found:
+        if not hasattr(image, "convert"):
+            raise UsageError(f"{where}: is a {type(image).__name__}, and no image")
+        made.append(np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB")))
+        if made[-1].shape[:2] != made[0].shape[:2]:
+            sizes = " and ".join("x".join(map(str, x.shape[1::-1])) for x in (made[0], made[-1]))
+            raise UsageError(f"{where}: images of {sizes} pixels; bring all to one size")
+    if all(x.ndim == 2 for x in made):
+        return np.stack(made)
+    wide = [x if x.ndim == 3 else np.repeat(x[..., None], 3, 2) for x in made]
     return np.stack(wide).transpose(0, 3, 1, 2)

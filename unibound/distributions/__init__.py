@@ -50,6 +50,10 @@ class Bits(Distribution):
         logits, bits = self.logits.flatten(-events), value.flatten(-events)
         return kernels.bernoulli_log_prob(logits, bits)
 
+    def elements(self, value: Tensor) -> Tensor:
+        """log p of each element by itself [..., *X] in nats."""
+        return type(self)(self.logits.unsqueeze(-1)).log_prob(value.unsqueeze(-1))
+
     def entropy(self) -> Tensor:
         """Entropy [...] in nats."""
         bitwise = softplus(self.logits) - self.logits * self.mean

@@ -80,6 +80,10 @@ class Categories(Distribution):
         chosen = log_p.expand(*lead, -1).gather(-1, index).squeeze(-1)
         return chosen.flatten(-len(self.event_shape)).sum(-1) if self.event_shape else chosen
 
+    def elements(self, value: Tensor) -> Tensor:
+        """log p of each element by itself [..., *X] in nats."""
+        return Categories(self.logits, 0).log_prob(value)
+
     def entropy(self) -> Tensor:
         """Entropy [...] in nats."""
         log_p = self.logits.log_softmax(-1)

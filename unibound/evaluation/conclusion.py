@@ -34,6 +34,8 @@ class Evaluation:
         reach: how far L_K may lie below log p, by what was looked at beyond q's draws; or why that is not known.
         independent: NLL of the same data under independent elements, each datum judged by the rates of the others;
             None where elements have no finitely many values.
+        observed: elements of a datum that were observed, on average, of which alone its likelihood is; None where none
+            may be missing.
         bounds: L_K of each datum [N], float64.
     """
 
@@ -53,6 +55,7 @@ class Evaluation:
     terms: bool = False
     reach: Reach | str = "nothing was looked at beyond q's own draws"
     independent: float | None = None
+    observed: float | None = None
     bounds: Tensor | None = attrs.field(default=None, eq=False, repr=False)
 
     @property
@@ -104,10 +107,16 @@ class Evaluation:
                 "nats with 97.5% confidence; of the NLL of the model itself this is no bound"
             )
         if found.low is None:
-            claim = f"the NLL is at most {found.high:.2f} nats with 97.5% confidence{found.proviso}"
+            claim = f"{self._whose} is at most {found.high:.2f} nats with 97.5% confidence{found.proviso}"
             return f"{claim}; no lower end: {self.no_lower_end}{self._against_independence}"
-        claim = f"the NLL lies in [{found.low:.2f}, {found.high:.2f}] nats with 95% confidence{found.proviso}"
+        claim = f"{self._whose} lies in [{found.low:.2f}, {found.high:.2f}] nats with 95% confidence{found.proviso}"
         return f"{claim}{self._against_independence}"
+
+    @property
+    def _whose(self) -> str:
+        if self.observed is None:
+            return "the NLL"
+        return f"the NLL of what was observed, {self.observed:.4g} elements of a datum on average,"
 
     @property
     def _against_independence(self) -> str:

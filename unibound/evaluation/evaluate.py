@@ -215,13 +215,17 @@ def _about(joint: JointBound, x: Data, levels: int | None) -> dict[str, Any]:
         over = support.of(joint.p.conditional(posterior.sample()))
     except UsageError:
         over = None
-    mass, dims = support.is_discrete(over), x[:1].numel()
+    mass, dims, observed = support.is_discrete(over), float(x[:1].numel()), None
+    if isinstance(over, support.partly):
+        gone = sum(batch.isnan().sum().item() for batch in x.split(GROUP))
+        dims = observed = dims - gone / len(x)
     scale = dims * math.log(levels - 1) if levels is not None and not mass else 0.0
     return {
         "mass": mass,
         "exact": isinstance(posterior, PointMass),
         "terms": joint.draws_terms(x[:1]),
         "dims": dims,
+        "observed": observed,
         "scale": scale,
         "independent": independent(x, over),
     }
@@ -236,7 +240,8 @@ def _conclude(
     mass: bool,
     exact: bool,
     terms: bool,
-    dims: int,
+    dims: float,
+    observed: float | None,
     scale: float,
     independent: float | None,
     reach: Reach | str = "",
@@ -257,7 +262,7 @@ def _conclude(
     return Evaluation(
         nll=nll,
         nll_stderr=bound.std().item() / math.sqrt(count) if count > 1 else math.nan,
-        bits_per_dim=(nll + scale) / (math.log(2) * dims),
+        bits_per_dim=(nll + scale) / (math.log(2) * dims) if dims else math.nan,
         side=side,
         ess=ess.mean().item(),
         num_particles=num_particles,
@@ -271,5 +276,6 @@ def _conclude(
         terms=terms,
         reach=reach,
         independent=independent,
+        observed=observed,
         bounds=bound,
     )

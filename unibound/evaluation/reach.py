@@ -150,9 +150,11 @@ def reach(
     plan = PLANS[posterior]
     index = spread(torch.arange(len(x), device=x.device), plan.cases)
     try:
-        dreams = dream(joint, plan.dreams)
+        own, tau, heuristic = dream(joint, plan.dreams)
     except UsageError as error:
         return f"the model gives no data of its own to try the bound on ({error})"
+    like = x[torch.arange(len(own), device=x.device) % len(x)]  # of dreams is missing what is of data
+    dreams = own.masked_fill(like.isnan(), math.nan), tau, heuristic
     look = _Look(joint, x[index], bounds[index], plan, min(max(num_particles, LEAST), MOST), at_once)
     first, *more = plan.temperatures
     found = look.at(first, *dreams)

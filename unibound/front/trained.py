@@ -7,7 +7,8 @@ import base64
 import functools
 import html
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,9 +25,10 @@ from unibound.evaluation.certify import Certificate, certify_joint
 from unibound.evaluation.conclusion import Evaluation
 from unibound.evaluation.diagnose import Diagnosis, diagnose
 from unibound.evaluation.reach import Posterior
-from unibound.front.arrays import like, rows_of
+from unibound.front.arrays import like, missing_of, rows_of
 from unibound.front.imputation import impute, mean, seeded
 from unibound.joint import JointBound
+from unibound.missing import observe
 from unibound.partition.log_z import NormalizedPrior, PartitionEstimator
 from unibound.runs import metrics
 from unibound.runs.export import export
@@ -69,12 +71,16 @@ class Trained:
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """What was measured after each epoch."""
-        return metrics.read(self.run.path)
+        """What was measured after each epoch; bounds are on log p(x), by the log Z of the last look."""
+        return list(metrics.normalized(metrics.read(self.run.path)))
 
-    def encode(self, x: Any) -> Any:
-        """The mean of q(tau | x): of bits the probabilities that they are one. [N, *X] to [N, *Z]."""
-        return like(x)(self._through(self._prepared(x), lambda batch: mean(self.joint.q(batch))))
+    def encode(self, x: Any, *, missing: Any = None) -> Any:
+        """The mean of q(tau | x): of bits the probabilities that they are one. [N, *X] to [N, *Z].
+
+        What is `missing`, as for `score`, q sees as the mean of the training data.
+        """
+        with self._observing(missing):
+            return like(x)(self._through(self._prepared(x, missing), lambda batch: mean(self.joint.q(batch))))
 
     def decode(self, tau: Any) -> Any:
         """The mean of p(x | tau), [N, *Z] to [N, *X]. Raises UsageError for a p that has none, or other latents."""
@@ -125,12 +131,21 @@ class Trained:
             parts = zip(filled.split(AT_ONCE), gone.split(AT_ONCE), strict=True)
             return like(x)(torch.cat([impute(self.joint, batch, mask, steps) for batch, mask in parts]))
 
-    def score(self, x: Any, *, num_particles: int | None = None) -> Any:
+    def score(self, x: Any, *, num_particles: int | None = None, missing: Any = None) -> Any:
         """A lower bound of log p(x) for each datum, by K particles: [N, *X] to [N], in nats.
 
         Where log Z is estimated, what that may be wrong by is the same for all data: see `evaluate`.
+
+        Args:
+            x: data [N, *X].
+            num_particles: particles K per datum; as in the run by default.
+            missing: "nan" where NaN is what is missing, or true where that is [N, *X]; log p is that of the observed
+                elements then, also under a model that was trained on whole data.
+
+        Raises:
+            UsageError: data of another shape or kind, or a p whose elements are not independent given tau.
         """
-        bounds = self._evaluate(x, num_particles, self._normalized, "none").bounds
+        bounds = self._evaluate(x, num_particles, self._normalized, "none", missing).bounds
         assert bounds is not None
         return like(x)(bounds)
 
@@ -142,6 +157,7 @@ class Trained:
         num_particles: int | None = None,
         partition: PartitionEstimator | None = None,
         posterior: Posterior = "draws",
+        missing: Any = None,
     ) -> Evaluation:
         """The NLL of data [N, *X], by default of a split of the run's own, with its interval and what that rests on.
 
@@ -151,10 +167,11 @@ class Trained:
             num_particles: particles K per datum; as in the run by default.
             partition: how log Z is found; as in the run by default.
             posterior: where the posterior is looked for beyond q's draws: `draws`, `ais` or `none`.
+            missing: of x, as for `score`.
         """
         normalized = self._normalized if partition is None else self.run.normalize(partition)
         if x is not None:
-            return self._evaluate(x, num_particles, normalized, posterior)
+            return self._evaluate(x, num_particles, normalized, posterior, missing)
         options = {"num_particles": num_particles, "normalized": normalized, "posterior": posterior}
         return self.run.evaluate(require_part(split), **options)
 
@@ -221,14 +238,30 @@ class Trained:
     def _normalized(self) -> NormalizedPrior | None:
         return self.run.normalize()
 
-    def _prepared(self, x: Any) -> Tensor:
-        return prepared(self.run, rows_of(x)).rows("test")[:]
+    def _prepared(self, x: Any, missing: Any = None) -> Tensor:
+        return prepared(self.run, missing_of(rows_of(x), missing)).rows("test")[:]
 
     def _evaluate(
-        self, x: Any, num_particles: int | None, normalized: NormalizedPrior | None, posterior: Posterior
+        self,
+        x: Any,
+        num_particles: int | None,
+        normalized: NormalizedPrior | None,
+        posterior: Posterior,
+        missing: Any,
     ) -> Evaluation:
         options = {"num_particles": num_particles, "posterior": posterior}
-        return self.run.evaluate_all("test", [normalized], splits=prepared(self.run, rows_of(x)), **options)[0]
+        with self._observing(missing):
+            splits = prepared(self.run, missing_of(rows_of(x), missing))
+            return self.run.evaluate_all("test", [normalized], splits=splits, **options)[0]
+
+    @contextmanager
+    def _observing(self, missing: Any) -> Iterator[None]:
+        """Have a model that was trained on whole data take others, for as long."""
+        with ExitStack() as afterwards:
+            if missing is not None and not self.run.known.missing:
+                for handle in observe(self.joint.q, self.joint.p, self.run.known.mean):
+                    afterwards.callback(handle.remove)
+            yield
 
     def _latents(self) -> Tensor:
         """One draw from q, for what latents look like [1, *Z]."""

@@ -5,12 +5,14 @@ import torch
 from torch import Tensor
 
 from unibound import support
+from unibound.data import missing
 from unibound.data.binarization import Binarization, fit
-from unibound.data.splits import Splits
+from unibound.data.splits import PARTS, Splits
 from unibound.energies.energy import EnergyPrior
 from unibound.errors import UsageError
 from unibound.generation import Directed, Generation, Layered
 from unibound.joint import JointBound
+from unibound.missing import observe
 from unibound.prior import Prior
 from unibound.runs.precision import mix_precision
 from unibound.settings.defaults import likelihood_over
@@ -50,6 +52,14 @@ def build(settings: Settings, x_mean: Tensor) -> JointBound:
     return joint
 
 
+def joint_for(settings: Settings, x_mean: Tensor, given: JointBound | None, *, partly: bool) -> JointBound:
+    """q and p, built or given, for training data with a mean [*X]; partly, for such of which elements are missing."""
+    joint = (given or build(settings, x_mean)).to(x_mean)
+    if partly:
+        observe(joint.q, joint.p, x_mean)
+    return joint
+
+
 @attrs.frozen(eq=False)
 class Loaded:
     """The data of a run as its model is over them, on its device.
@@ -58,11 +68,13 @@ class Loaded:
         splits: the data.
         prepared: what was done to them, in words; empty if nothing was.
         levels: how many grey levels they came in, where they came as whole numbers.
+        missing: which part of their elements is missing.
     """
 
     splits: Splits
     prepared: str
     levels: int | None
+    missing: float
 
 
 def load(settings: Settings, given: Splits | None = None, joint: JointBound | None = None) -> Loaded:
@@ -79,9 +91,11 @@ def load(settings: Settings, given: Splits | None = None, joint: JointBound | No
         torch.manual_seed(settings.seed)
         raw = settings.data.settings.load() if given is None else given
         splits, prepared = fit(raw, *wanted(settings, joint, raw))
-    listed = support.values(raw.support) or ()
+    listed = support.values(support.whole(raw.support)) or ()
     levels = len(listed) if len(listed) > 2 and listed[0] == 0 else None
-    return Loaded(splits.to(parse_device(settings.device), getattr(torch, settings.dtype)), prepared, levels)
+    parts = [raw.rows(name) for name in PARTS]
+    gone = sum(missing.share(x) * len(x) for x in parts) / sum(map(len, parts))
+    return Loaded(splits.to(parse_device(settings.device), getattr(torch, settings.dtype)), prepared, levels, gone)
 
 
 def looks_at_data(joint: JointBound) -> bool:
@@ -95,7 +109,7 @@ def wanted(
 ) -> tuple[Constraint | None, Binarization | None, str]:
     """What data have to be for a model, how grey levels become bits, and who says so: what `fit` wants to know."""
     if joint is not None:
-        return _over(joint, like.rows("train")[:1]), settings.binarization, "p"
+        return _over(joint, like.rows("train")[:1].nan_to_num(0.0)), settings.binarization, "p"
     likelihood = settings.likelihood
     over = settings.prior.cls.support_of(**attrs.asdict(settings.prior.settings, recurse=False))
     needed = settings.model.settings.data_support(over, likelihood.settings)

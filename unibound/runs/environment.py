@@ -34,21 +34,29 @@ class Known:
         mean: of the training data [*X], from which models take their shape and some of their first weights.
         prepared: what was done to the data, in words.
         levels: how many grey levels they came in, where they came as whole numbers.
+        missing: which part of their elements is missing, of all splits together.
     """
 
     mean: Tensor
     prepared: str
     levels: int | None = None
+    missing: float = 0.0
 
     @classmethod
     def of(cls, loaded: Loaded) -> "Known":
         """What is kept of data."""
-        return cls(loaded.splits.rows("train").mean(), loaded.prepared, loaded.levels)
+        return cls(loaded.splits.rows("train").mean(), loaded.prepared, loaded.levels, loaded.missing)
+
+    @property
+    def said(self) -> str:
+        """What a person is told of them, in words; empty where they are as they came, and whole."""
+        gone = f"{self.missing:.2%} of all elements are missing, and an NLL is of those observed"
+        return "; ".join(text for text in (self.prepared, gone * (self.missing > 0)) if text)
 
     @property
     def document(self) -> dict[str, Any]:
         """As plain values."""
-        return {"mean": self.mean.tolist(), "prepared": self.prepared, "levels": self.levels}
+        return {"mean": self.mean.tolist(), "prepared": self.prepared, "levels": self.levels, "missing": self.missing}
 
     @classmethod
     def read(cls, folder: Path) -> "Known | None":
@@ -57,7 +65,8 @@ class Known:
             found = read_json(folder / KNOWN, CURE) or {}
             mean = torch.tensor(found["mean"], dtype=torch.float64)
             levels, whole = found.get("levels"), bool(mean.dim() and mean.isfinite().all())
-            return cls(mean, str(found["prepared"]), levels and int(levels)) if whole else None
+            missing = float(found.get("missing", 0.0))
+            return cls(mean, str(found["prepared"]), levels and int(levels), missing) if whole else None
         except (DamagedError, ValueError, TypeError, KeyError):
             return None
 

@@ -41,7 +41,11 @@ def warn(text: str) -> None:
 
 def make(settings: Settings) -> Path:
     """Make a new folder under runs/, named after what is run, its seed and when; of many at once, each gets its own."""
-    names = (settings.stages[-1].estimator.name, settings.prior.name, Path(settings.data.name).stem[:60])
+    names = (
+        settings.stages[-1].estimator.name,
+        settings.prior.name,
+        Path(settings.data.name).stem[:60].replace(":", "-"),
+    )
     when = datetime.now().strftime("%Y%m%d-%H%M%S")
     path = Path("runs") / "-".join([*names, f"seed{settings.seed}", when])
     for number in count(2):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,14 @@ def read(folder: Path) -> list[Line]:
                 f"{path} is damaged in line {number} ({error!s:.80}); remove that line, or put the file back"
             ) from error
     return found
+
+
+def normalized(lines: Iterable[Line]) -> Iterator[Line]:
+    """The same lines with bounds on log p(x), by the log Z of the last look, where files hold those on log p*(x)."""
+    log_z = 0.0
+    for line in lines:
+        log_z = log_z if (found := line.get("log_z")) is None else found
+        yield line if line.get("bound") is None else line | {"bound": line["bound"] - log_z}
 
 
 def _first(content: bytes, lines: int) -> bytes:

@@ -142,10 +142,13 @@ def layers(joint: JointBound) -> Tensor | None:
 
 @torch.no_grad()
 def nearest(drawn: Tensor, train: Data) -> Tensor:
-    """Each of drawn [N, *X] followed by the datum of `train` [M, *X] that is closest, by squares: [2N, *X]."""
+    """Each of drawn [N, *X] followed by the datum of `train` [M, *X] that is closest, by squares: [2N, *X].
+
+    What is missing is taken for half way.
+    """
     far, closest = drawn.new_full((len(drawn),), math.inf), drawn
     for part in train.split(1000):
-        rows = part.to(drawn)
+        rows = part.to(drawn).nan_to_num(0.5)
         apart, at = torch.cdist(drawn.flatten(1), rows.flatten(1)).min(1)
         closer = (apart < far).view(-1, *[1] * (drawn.dim() - 1))
         closest, far = torch.where(closer, rows.index_select(0, at), closest), torch.minimum(apart, far)
@@ -242,11 +245,11 @@ def save_arrays(path: Path, arrays: dict[str, Tensor]) -> None:
 def save_grid(path: Path, x: Tensor, columns: int = COLUMNS) -> None:
     """Write data x [N, *X] in rows as one grey or RGB picture.
 
-    *X may be [H, W], [D] with D a square (else one row of pixels), or [3, H, W].
+    What is missing is half way. *X may be [H, W], [D] with D a square (else one row of pixels), or [3, H, W].
     """
     from PIL import Image
 
-    images = _as_images(x.detach().cpu().float().clamp(0, 1))  # [N, H, W, C]
+    images = _as_images(x.detach().cpu().float().nan_to_num(0.5).clamp(0, 1))  # [N, H, W, C]
     count, height, width, channels = images.shape
     scale = max(1, math.ceil(SMALLEST / max(height, width)))
     images = images.repeat_interleave(scale, 1).repeat_interleave(scale, 2)

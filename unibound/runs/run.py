@@ -31,7 +31,7 @@ from unibound.evaluation.reach import Posterior
 from unibound.joint import JointBound
 from unibound.partition.log_z import NormalizedPrior, PartitionEstimator
 from unibound.runs import checkpoint, folder, session
-from unibound.runs.build import Loaded, build, load, looks_at_data, parse_device
+from unibound.runs.build import Loaded, joint_for, load, looks_at_data, parse_device
 from unibound.runs.environment import ENVIRONMENT, KNOWN, Known, data_digest, environment
 from unibound.runs.files import write_sealed
 from unibound.runs.folder import RESOLVED, Say, read_settings, warn
@@ -150,7 +150,7 @@ class Run:
         known = known or Known.of(cast("Loaded", loaded))
         device, dtype = parse_device(settings.device), getattr(torch, settings.dtype)
         torch.manual_seed(settings.seed)
-        joint = (joint or build(settings, known.mean.to(device, dtype))).to(device, dtype)
+        joint = joint_for(settings, known.mean.to(device, dtype), joint, partly=known.missing > 0)
         run = cls(path, settings, joint, known, loaded, data)
         if looks_at_data(joint):
             joint.p.bind(joint.q, run.split("train"))

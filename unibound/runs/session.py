@@ -113,7 +113,7 @@ def finish(run: "Run", seconds: float, bar: Callable[[str, int], Bar]) -> Result
         run_dir=run.path,
         train_nll=found["train"].nll,
         train_data=(min(count, every), every),
-        prepared=run.known.prepared,
+        prepared=run.known.said,
         weights=weights,
         untrained=untrained(run.joint, run.settings.stages),
         latent_nats=None if kept is None else kept.latents,

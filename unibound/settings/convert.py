@@ -10,7 +10,9 @@ from cattrs import ClassValidationError, Converter, IterableValidationError
 from cattrs.errors import AttributeValidationNote, IterableValidationNote
 from cattrs.gen import make_dict_structure_fn, override
 
+from unibound.data import hubs
 from unibound.data.files import File, is_path
+from unibound.data.hubs import Hub, is_hub
 from unibound.errors import UsageError
 from unibound.guests import absolute, is_object
 from unibound.registry import did_you_mean, registries, settings_class
@@ -90,6 +92,9 @@ def _structure_choice(kind: str, default: str | None, *, may_miss: bool) -> Call
         table = {"name": value} if isinstance(value, str) else {"name": default, **value}
         if (name := table.pop("name")) is None:
             raise ValueError(f"settings, but no name; there are: {', '.join(registries()[kind])}")
+        if kind == "data_set" and is_hub(str(name)):
+            source = hubs.absolute(str(name))
+            return Choice(kind, source, Hub, converter.structure({"source": source, **table}, Hub))
         chosen = absolute(str(name)) if is_object(str(name)) else str(name)
         if kind == "data_set" and not is_object(chosen) and is_path(chosen, registries()[kind]):
             # Absolute, so that the run can be repeated from another folder.
@@ -111,7 +116,8 @@ def _structure_choice(kind: str, default: str | None, *, may_miss: bool) -> Call
 
 def _unstructure_choice(choice: Choice) -> dict[str, Any]:
     record = choice.settings
-    fields = attrs.fields_dict(type(record)) if not isinstance(record, File) else {}
+    named = {File: "path", Hub: "source"}.get(type(record))  # which is the name itself
+    fields = [field for field in attrs.fields_dict(type(record)) if field != named]
     return {"name": choice.name} | {name: converter.unstructure(getattr(record, name)) for name in fields}
 
 

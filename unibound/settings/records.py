@@ -171,7 +171,8 @@ class Settings(Record):
 
     Args:
         data: a data set by name, or a path: an .npz file with arrays train, valid and test, a single array (.npy), a
-            table (.csv, .tsv, .parquet) or a folder of images.
+            table (.csv, .tsv, .parquet) or a folder of images; with data.missing nan, NaN and empty cells are missing.
+            Or hf:NAME and torchvision:NAME, data sets of these libraries.
         binarization: of grey levels where bits are needed: threshold at one half, which is the default, static (sampled
             once), dynamic (anew in each batch), or none.
         model: the networks of q(tau | x) and p(x | tau).

@@ -94,6 +94,17 @@ class RoundedLogistics(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log p(value) [...] in nats; value broadcasts against the batch."""
+        return self._pixels(value).sum(-1)
+
+    def elements(self, value: Tensor) -> Tensor:
+        """log p of each element by itself [..., *X] in nats; UsageError where channels depend on one another."""
+        if self.channels > 1:
+            raise UsageError("channels depend on one another, so that none may be missing; use discretized_logistic")
+        found = self._pixels(value)
+        return found.reshape(*found.shape[:-1], *self.event_shape)
+
+    def _pixels(self, value: Tensor) -> Tensor:
+        """log p of each pixel [..., P] in nats."""
         lead = value.shape[: value.dim() - len(self.event_shape)]
         level = (value * (self.count - 1)).round().reshape(*lead, 1, self.channels, -1)  # [..., 1, C, P]
         half = 1 / (self.count - 1)
@@ -106,7 +117,7 @@ class RoundedLogistics(Distribution):
         below, above = -softplus(-high), -softplus(low)  # log of the mass below the upper edge, above the lower one
         between = log1mexp(-2 * half * inverse) + below + above  # no difference of nearly equal masses
         log_p = torch.where(level == 0, below, torch.where(level == self.count - 1, above, between))
-        return (self.log_weights + log_p.sum(-2)).logsumexp(-2).sum(-1)
+        return (self.log_weights + log_p.sum(-2)).logsumexp(-2)
 
 
 @attrs.frozen
