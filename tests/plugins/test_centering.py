@@ -1,5 +1,6 @@
 """Centered gradients: those of the centered machine, which learns the same however its units are read."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -7,7 +8,11 @@ import torch
 from torch import Tensor
 
 from unibound.energies.centering import Centering
+from unibound.errors import UsageError
 from unibound.partition import enumeration
+from unibound.runs.build import build
+from unibound.runs.train import Training
+from unibound.settings import sources
 from unibound.support import boolean, spin
 from unibound.testing.listing import all_states, scatter
 
@@ -169,3 +174,21 @@ def test_the_means_are_saved_and_of_the_last_steps() -> None:
     for _ in range(1000):
         prior.advance()
     assert (1 - prior.centering.visible).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize(("algorithm", "refused"), [("sgd", False), ("adam", True), ("adamax", True)])
+@pytest.mark.parametrize("trains", [[], ["q"]])
+def test_steps_that_scale_each_element_are_refused(algorithm: str, refused: bool, trains: list[str]) -> None:
+    chosen = {
+        "model": {"num_latents": 4, "hidden": [3]},
+        "prior": {"name": "rbm", "num_hidden": 3, "num_chains": 5, "centered": True},
+        "trains": trains,
+        "optimizers": {"prior": {"algorithm": algorithm}},
+    }
+    x = (torch.rand(6, 5) < 0.5).float()
+    settings = sources.resolve([sources.Layer(chosen)])
+    expected = (
+        pytest.raises(UsageError, match=f"steps for sgd, and {algorithm}") if refused and not trains else nullcontext()
+    )
+    with expected:
+        Training(build(settings, x.mean(0)), settings.stages, x, batch_size=3)

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from unibound.errors import UsageError
+
 MEMORY = 100
 """Steps over which the means are averaged."""
 
@@ -56,6 +58,19 @@ class Centering(nn.Module):
         share = 1 / self.seen.clamp(max=MEMORY)
         self.visible += share * (visible.mean(0) - self.visible)
         self.hidden += share * (hidden.mean(0) - self.hidden)
+
+
+def check_steps(module: nn.Module, algorithm: str) -> None:
+    """Raise UsageError where centered gradients would be stepped by other than sgd.
+
+    They are a direction, in which a bias makes up for what its column of the weight does; steps that are scaled element
+    by element leave both, and the machine runs away.
+    """
+    if algorithm != "sgd" and any(isinstance(part, Centering) for part in module.modules()):
+        raise UsageError(
+            f"centered gradients are steps for sgd, and {algorithm}, which scales each element by itself, undoes them; "
+            "give the prior --optimizers.prior.algorithm sgd, or leave centered out"
+        )
 
 
 class _Centered(torch.autograd.Function):

@@ -13,6 +13,7 @@ from torch import Tensor
 from unibound import ranks
 from unibound.data.binarization import batches
 from unibound.data.rows import Data
+from unibound.energies import centering
 from unibound.errors import NonFiniteError, UsageError
 from unibound.estimator import Estimate, Estimator
 from unibound.joint import JointBound
@@ -214,6 +215,8 @@ class Training:
                 f"there is nothing to train: {', '.join(groups)} has no parameters; "
                 f"{'train other groups' if stage.trains else 'use another model, prior or estimator'}"
             )
+        for group in parts.keys() & set(groups):
+            centering.check_steps(parts[group], stage.optimizers.get(group, stage.optimizer).algorithm)
 
     def _rehearse(self, estimator: Estimator) -> None:
         """Call an estimator once: whether it only averages, as terms must be, shows in no other way."""
