@@ -17,6 +17,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("quick")
+@pytest.mark.slow
 def test_ratios_of_every_race_are_printed(cli: Cli) -> None:
     result = cli("bench", "--seconds", 0.01, "--json")
     assert result.code == 0, result.err

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from unibound import Estimate, Estimator, JointBound, hookimpl
+from unibound import Estimate, Estimator, JointBound, UsageError, hookimpl
 from unibound.distributions import pairwise_log_prob
 
 
@@ -86,11 +86,13 @@ class DAE(Estimator):
     def persistent(self) -> bool:
         return self.information == "exact"
 
-    @torch.no_grad()
     def check(self, joint: JointBound, x: Tensor) -> None:
-        if self.information != "exact":
-            with torch.random.fork_rng():
-                joint.p.conditional(joint.q(x).sample())  # refuses a p that has none
+        if self.information == "exact":
+            return
+        with torch.random.fork_rng(), joint.evaluating():
+            surrogate = self(joint, x).surrogate  # refuses a p without p(x | tau)
+        if not surrogate.requires_grad:
+            raise UsageError("dae learns by p(x | tau), in which nothing can be learned here; use sgvb or iwae")
 
     def __call__(self, joint: JointBound, x: Tensor) -> Estimate:
         if self.information == "exact":
