@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 from torch.nn.functional import softplus
 
-from unibound.testing.by_hand import network
+from unibound.testing.by_hand import network, vimco
 
 
 class Loop:
@@ -232,13 +232,7 @@ class Sbn(Loop):
             log_q, log_p = log_q + log_bits(logits, above), log_p + log_bits(down(above), h)
             h = above
         log_w = log_p + self.top(h) - log_q  # [K, B]
-        bound = log_w.logsumexp(0) - math.log(self.k)
-        with torch.no_grad():
-            others = (log_w.sum(0) - log_w) / (self.k - 1)
-            replaced = log_w.expand(self.k, -1, -1).clone()  # [K, K, B]
-            replaced.diagonal().copy_(others.T)
-            signal = bound - (replaced.logsumexp(1) - math.log(self.k))
-        return self.negative() - ((signal * log_q).sum(0) + bound).mean()
+        return self.negative() - vimco(log_w, log_q).mean()
 
 
 class Dbn(Sbn):

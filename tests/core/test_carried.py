@@ -1,5 +1,7 @@
 """What latents carry, on worlds where it is listed; and a decoder that does without them."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -84,13 +86,11 @@ def test_a_decoder_that_ignores_its_latents_is_told_from_one_that_does_not() -> 
     assert told(*busy) == f"{busy[0]:.2f} nats in the latents, {busy[1]:.2f} in data given these"
 
 
-def test_a_fixed_q_of_one_layer_and_a_p_without_terms_carry_nothing_that_is_told() -> None:
+def test_a_fixed_q_of_one_layer_and_a_p_without_terms_carry_nothing_that_is_told(
+    fix: Callable[[nn.Module], None],
+) -> None:
     world = World.of_bits(0, Rates((2,)))
-    for name, parameter in list(world.joint.q.named_parameters()):
-        owner, _, last = name.rpartition(".")
-        module = world.joint.q.get_submodule(owner)
-        delattr(module, last)
-        module.register_buffer(last, parameter.detach())
+    fix(world.joint.q)
     assert carried(world.joint, world.xs, 0.0) is None
     world = World.of_bits(0, Rates((2,)))
     world.p.log_terms = lambda x, tau: world.p.log_joint(x, tau).unsqueeze(0)

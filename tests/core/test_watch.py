@@ -72,13 +72,9 @@ def test_latents_that_are_no_bits_do_not_saturate():
     assert found.active == 1
 
 
-def test_a_q_without_parameters_has_no_units_to_fall_idle():
+def test_a_q_without_parameters_has_no_units_to_fall_idle(fix):
     world = World.of_bits(3, Rates((2,)))
-    for name, parameter in list(world.joint.q.named_parameters()):
-        owner, _, last = name.rpartition(".")
-        module = world.joint.q.get_submodule(owner)
-        delattr(module, last)
-        module.register_buffer(last, parameter.detach())
+    fix(world.joint.q)
     assert look(world).active is None
 
 

@@ -3,7 +3,6 @@
 import itertools
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from running import called, refused
@@ -159,20 +158,6 @@ def test_a_run(tmp_path: Path, patterns: Path, model: str, estimator: str) -> No
     assert again.evaluate("test").nll == pytest.approx(run.evaluate("test").nll, abs=1e-6)
     assert pictures.chain(again.joint) is not None
     assert watch(again.joint, run.splits.valid, run.evaluate("valid"), seed=0).chain_free_energy is not None
-
-
-@pytest.fixture
-def patterns(tmp_path: Path) -> Path:
-    """Noisy copies of two patterns of 6 bits."""
-    random = np.random.default_rng(0)
-    rows = np.array([[1, 1, 1, 0, 0, 0], [0, 0, 1, 0, 1, 1]])
-    path = tmp_path / "patterns.npz"
-    parts = {
-        name: (rows[random.integers(2, size=count)] ^ (random.random((count, 6)) < 0.05)).astype(np.uint8)
-        for name, count in {"train": 150, "valid": 20, "test": 20}.items()
-    }
-    np.savez(path, **parts)
-    return path
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ import itertools
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from running import called, refused
@@ -21,20 +20,6 @@ from unibound.settled import settle
 from unibound.testing.listing import all_bits, scatter
 
 BITS = registries()["likelihood"]["bernoulli"]()
-
-
-@pytest.fixture
-def patterns(tmp_path: Path) -> Path:
-    """Noisy copies of two patterns of 6 bits."""
-    random = np.random.default_rng(0)
-    rows = np.array([[1, 1, 1, 0, 0, 0], [0, 0, 1, 0, 1, 1]])
-    path = tmp_path / "patterns.npz"
-    parts = {
-        name: (rows[random.integers(2, size=count)] ^ (random.random((count, 6)) < 0.05)).astype(np.uint8)
-        for name, count in {"train": 150, "valid": 20, "test": 20}.items()
-    }
-    np.savez(path, **parts)
-    return path
 
 
 def listed_contrast(dbm: DBM, layer: int, v: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,7 @@ import attrs
 import numpy as np
 import pytest
 import torch
+from padding import padded
 from running import called, refused
 from torch import Tensor
 from torch.distributions import Distribution
@@ -36,15 +37,6 @@ def vrnn(flags: bool = False, reals: bool = True) -> JointBound:
     model, mean = VRNN(num_latents=2, width=3, flags=flags), torch.full((STEPS, 2 + flags), 0.4)
     torch.manual_seed(0)
     return scatter(model.build(prior, BernoulliLikelihood(), reads, mean), 1)
-
-
-def padded(lengths: list[int], filler: float) -> Tensor:
-    """Sequences of given lengths [N, T, 1 + 2], their padding of one value."""
-    x = torch.rand(len(lengths), STEPS, 3, generator=torch.Generator().manual_seed(1)).double().round()
-    for row, length in zip(x, lengths, strict=True):
-        row[:, 0] = (torch.arange(STEPS) < length).double()
-        row[length:, 1:] = filler
-    return x
 
 
 def test_gradients_are_declared_exact_where_nothing_is_resampled() -> None:
@@ -263,12 +255,12 @@ def test_padding_counts_for_nothing(threshold: float) -> None:
         torch.manual_seed(3)
         return FIVO(5, threshold)(joint, x).surrogate
 
-    zeros, ones = bound(padded(lengths, 0.0)), bound(padded(lengths, 1.0))
+    zeros, ones = bound(padded(lengths, 0.0, STEPS)), bound(padded(lengths, 1.0, STEPS))
     torch.testing.assert_close(zeros, ones)
     joint.p.recurrence.steps = 2
-    torch.testing.assert_close(bound(padded(lengths, 0.0)), zeros)  # as if there were no more
+    torch.testing.assert_close(bound(padded(lengths, 0.0, STEPS)), zeros)  # as if there were no more
     joint.p.recurrence.steps, joint.p.recurrence.__class__ = STEPS, Unmasked
-    assert (bound(padded(lengths, 0.0)) - zeros).abs().min() > 0.1
+    assert (bound(padded(lengths, 0.0, STEPS)) - zeros).abs().min() > 0.1
 
 
 def test_draws_carry_gradients_to_q_and_through_the_states() -> None:

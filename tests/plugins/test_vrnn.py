@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from padding import padded
 from running import called, refused
 from torch import Tensor
 from torch.distributions import Distribution
@@ -35,15 +36,6 @@ def built(flags: bool = False, reals: bool = False) -> JointBound:
     return scatter(VRNN(num_latents=1, width=3, flags=flags).build(prior, BernoulliLikelihood(), reads, mean), 1)
 
 
-def padded(lengths: list[int], filler: float) -> Tensor:
-    """Sequences of given lengths [N, T, 1 + 2], their padding of one value."""
-    x = torch.rand(len(lengths), STEPS, 3, generator=torch.Generator().manual_seed(1)).double().round()
-    for row, length in zip(x, lengths, strict=True):
-        row[:, 0] = (torch.arange(STEPS) < length).double()
-        row[length:, 1:] = filler
-    return x
-
-
 def log_p(joint: JointBound, x: Tensor) -> Tensor:
     """log p(x) by listing latents [N], where q puts those of padding at 0."""
     taus = all_bits((STEPS,)).unsqueeze(1).expand(-1, len(x), -1)
@@ -54,7 +46,7 @@ def log_p(joint: JointBound, x: Tensor) -> Tensor:
 
 def faults_of_padding(joint: JointBound) -> list[str]:
     """What padding counts for, though it should count for nothing."""
-    zeros, ones = padded([1, 2, 3], 0.0), padded([1, 2, 3], 1.0)
+    zeros, ones = padded([1, 2, 3], 0.0, STEPS), padded([1, 2, 3], 1.0, STEPS)
     tau = (all_bits((STEPS,)).unsqueeze(1) * zeros[:, :, 0]).expand(-1, 3, -1)
     terms = joint.log_weight_terms(zeros, tau)  # [1 + T, S, N]
     own = joint.p.log_joint(zeros, tau)
@@ -167,7 +159,7 @@ def test_dreams_are_of_p() -> None:
 @pytest.mark.parametrize("name", ["sgvb", "vimco"])
 def test_it_learns_sequences_of_any_length(name: str) -> None:
     joint = built(flags=True, reals=name == "sgvb").float()
-    x = padded([1, 2, 3] * 10, 0.0).float()
+    x = padded([1, 2, 3] * 10, 0.0, STEPS).float()
     x[..., 2] = x[..., 1]
 
     def bound() -> float:

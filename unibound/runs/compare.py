@@ -24,6 +24,7 @@ from unibound.runs.environment import data_digest
 from unibound.runs.files import read_json, write_sealed
 from unibound.runs.folder import RESOLVED, differences, read_settings
 from unibound.runs.jobs import each
+from unibound.runs.paired import worse
 from unibound.runs.run import Run
 from unibound.settings import sources
 from unibound.settings.convert import Flag
@@ -260,9 +261,8 @@ def _beside(found: list[dict[str, Any]], first: list[dict[str, Any]]) -> dict[st
     if found is first or not alike:
         return {"difference": None, "difference_stderr": None}
     own, other = (torch.tensor([one["bounds"] for one in some], dtype=torch.float64).mean(0) for some in (found, first))
-    gap = other - own  # [N]
-    stderr = gap.std().item() / math.sqrt(len(gap)) if len(gap) > 1 else None
-    return {"difference": gap.mean().item(), "difference_stderr": stderr}
+    difference, stderr = worse(own, other)
+    return {"difference": difference, "difference_stderr": stderr if len(own) > 1 else None}
 
 
 def _row(found: list[dict[str, Any]]) -> dict[str, Any]:

@@ -55,12 +55,17 @@ def compare(
         yield _beside(path, found, first)
 
 
+def worse(bounds: Tensor, first: Tensor) -> tuple[float, float]:
+    """How much lower bounds [N] are than those of the first on the same data: mean, and its standard error; nats."""
+    gap = first - bounds
+    return gap.mean().item(), gap.std().item() / math.sqrt(len(gap)) if len(gap) > 1 else math.nan
+
+
 def _beside(path: Path, found: Evaluation, first: Evaluation) -> Difference:
-    gap = _bounds(first) - _bounds(found)  # [N]
-    stderr = gap.std().item() / math.sqrt(len(gap)) if len(gap) > 1 else math.nan
+    difference, stderr = worse(_bounds(found), _bounds(first))
     # A run has no error of its own beside itself.
     noise = 0.0 if found is first else math.hypot(_log_z_stderr(found), _log_z_stderr(first))
-    return Difference(str(path), found.nll, found.nll_stderr, gap.mean().item(), stderr, noise, found.side.value)
+    return Difference(str(path), found.nll, found.nll_stderr, difference, stderr, noise, found.side.value)
 
 
 def _bounds(found: Evaluation) -> Tensor:

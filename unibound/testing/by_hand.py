@@ -86,6 +86,18 @@ def network(widths: list[int]) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
+def vimco(log_w: Tensor, log_q: Tensor) -> Tensor:
+    """What VIMCO climbs, of log-weights and log q [K, B]: [B]."""
+    k = len(log_w)
+    bound = log_w.logsumexp(0) - math.log(k)
+    with torch.no_grad():
+        others = (log_w.sum(0) - log_w) / (k - 1)
+        replaced = log_w.expand(k, -1, -1).clone()  # [K, K, B]
+        replaced.diagonal().copy_(others.T)
+        signal = bound - (replaced.logsumexp(1) - math.log(k))
+    return (signal * log_q).sum(0) + bound
+
+
 class VimcoRBM:
     """VIMCO with an RBM prior trained by persistent chains."""
 
@@ -120,13 +132,7 @@ class VimcoRBM:
         out = self.g(z)
         log_x = -cross_entropy(out, x.expand_as(out), reduction="none").sum(-1)
         log_w = log_x - self.free_energy(z) - log_q  # [K, B]
-        bound = log_w.logsumexp(0) - math.log(self.k)
-        with torch.no_grad():
-            others = (log_w.sum(0) - log_w) / (self.k - 1)
-            replaced = log_w.expand(self.k, -1, -1).clone()  # [K, K, B]
-            replaced.diagonal().copy_(others.T)
-            signal = bound - (replaced.logsumexp(1) - math.log(self.k))
-        loss = -((signal * log_q).sum(0) + bound).mean() - self.free_energy(self.chains).mean()
+        loss = -vimco(log_w, log_q).mean() - self.free_energy(self.chains).mean()
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
