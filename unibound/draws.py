@@ -165,6 +165,14 @@ class Chain(Drawn):
         return torch.cat(pieces[:: self._order], -1), log_q[:: self._order]
 
 
+def pieces(made: Distribution) -> list[tuple[int, Distribution]]:
+    """Sizes of the pieces of an event as they lie, and what each is drawn from; one of all where it is no chain."""
+    if isinstance(made, Chain):
+        layers = made.layers()[:: -1 if made.downward else 1]
+        return list(zip(made.sizes, layers, strict=True))
+    return [(made.event_shape.numel(), made)]
+
+
 def draw_pieces(made: Distribution, count: int, *, reparameterized: bool = False) -> tuple[Tensor, list[Tensor]]:
     """As `draw`, with the log-probability of each piece of a chain; what is none is one piece."""
     if isinstance(made, Chain):

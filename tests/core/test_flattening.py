@@ -1,5 +1,7 @@
 """A flattened distribution is the same one, less sure: of the same shapes, normalized, and wider."""
 
+import math
+
 import pytest
 import torch
 from torch.distributions import (
@@ -57,10 +59,17 @@ def test_it_has_the_same_shapes_and_more_entropy(name: str) -> None:
 
 
 def test_what_is_not_known_is_not_flattened() -> None:
-    point = PointMass(torch.zeros(3, 2))
-    assert flatten(point, 4.0) is None
-    assert flatten(Independent(torch.distributions.Poisson(torch.ones(3, 2)), 1), 4.0) is None
-    assert flatten(Chain(normal(), [lambda pieces: point], (2, 2)), 4.0) is None
+    counts = Independent(torch.distributions.Poisson(torch.ones(3, 2)), 1)
+    assert flatten(counts, 4.0) is None
+    assert flatten(Chain(normal(), [lambda pieces: counts], (2, 2)), 4.0) is None
+
+
+def test_a_point_mass_stays_and_the_rest_of_its_chain_is_flattened() -> None:
+    point = PointMass(torch.ones(3, 2))
+    assert flatten(point, 4.0) is point
+    flat = flatten(Chain(point, [lambda pieces: Bits(torch.full((3, 2), 8.0))], (2, 2)), 4.0)
+    assert flat is not None
+    assert flat.log_prob(torch.ones(3, 4)) == pytest.approx(torch.full((3,), -2 * math.log1p(math.exp(-2))))
 
 
 def test_one_of_ones_own_is_made_known() -> None:

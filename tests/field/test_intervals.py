@@ -60,6 +60,29 @@ def test_a_mode_that_q_misses_is_found(bits: Tensor) -> None:
         assert any(REACH in one for one in certificate.reasons)
 
 
+def test_so_it_is_where_the_prior_keeps_latents_of_its_own(bits: Tensor) -> None:
+    x, coupling = bits[:, :4], 6.0
+    prior: Any = registries()["prior"]["dbm"]((4,), hidden=(3, 3))
+    with torch.no_grad():  # hidden units are all on or all off, alike; mean field settles at one of the two
+        prior.weights[1].fill_(coupling)
+        for bias in prior.biases[1:]:
+            bias.fill_(0.05 - 1.5 * coupling)
+        states = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 7)
+        log_f = -prior.free_energy(states).double()  # of v and the second hidden layer
+    rows = [states[:, :4] == one for one in x]
+    log_p = torch.stack([log_f[row.all(1)].logsumexp(0) for row in rows]) - log_f.logsumexp(0)
+    bernoulli = registries()["likelihood"]["bernoulli"]()
+    joint = registries()["model"]["identity"]().build(prior, bernoulli, bernoulli, torch.full((4,), 0.5))
+    exact = registries()["partition_estimator"]["exact"]().fit(prior)
+    found = evaluate(joint, x, num_particles=300, normalized=exact)
+    assert found.nll + log_p.mean().item() > 0.4  # about half of the posterior is missed
+    assert found.interval.low is not None
+    assert -log_p.mean().item() in found.interval
+    assert isinstance(found.reach, Reach)
+    assert "even values of what q leaves open" in found.conclusion
+    assert found.reach.found[found.reach.by] == pytest.approx(log_p.mean().item() + exact.log_z.value, abs=0.1)
+
+
 class Narrow(Inference):
     """A normal about the right one of two modes."""
 

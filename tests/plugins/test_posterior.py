@@ -9,11 +9,11 @@ from torch.distributions import Independent, Normal
 
 from unibound import Generation, Layered, registries
 from unibound.distributions import Bits
-from unibound.draws import Chain
+from unibound.draws import Chain, pieces
 from unibound.generation import Directed
 from unibound.networks import Generator
 from unibound.partition import posterior
-from unibound.partition.posterior import Drift, Flip, Path, Redraw, moves, pieces
+from unibound.partition.posterior import Drift, Flip, Path, Redraw, moves
 from unibound.partition.starts import Blend, Even, FromPrior, Given, Start
 from unibound.support import boolean, integer_interval, nonnegative_integer, real, spin
 from unibound.testing.listing import all_bits
@@ -60,7 +60,8 @@ def starts(p: Generation, x: Tensor, q: object, over: object) -> dict[str, Start
     own = Given("q", q)  # pyright: ignore[reportArgumentType]
     found: dict[str, Start] = {"q": own, "prior": FromPrior(p, len(x))}
     if over is boolean:
-        found["even"] = Even(q.sample(), (0.0, 1.0))  # pyright: ignore[reportAttributeAccessIssue]
+        tau = q.sample()  # pyright: ignore[reportAttributeAccessIssue]
+        found["even"] = Even(tau, (0.0, 1.0), torch.zeros(tau[0].numel(), dtype=torch.bool))
     return found | {"blend": Blend(tuple((one, COUNT // len(found)) for one in found.values()))}
 
 
@@ -148,12 +149,14 @@ def test_each_piece_is_moved_by_what_it_is_made_of() -> None:
         [lambda pieces: Bits(torch.zeros(*pieces[0].shape[:-1], 2))],
         (3, 2),
     )
-    assert [size for size, _ in pieces(q, None)] == [3, 2]
-    flips, drift = moves(q, Given("q", q), None)
-    assert isinstance(flips, Flip)
-    assert flips.index.tolist() == [3, 4]
-    assert isinstance(drift, Drift)
-    assert (drift.scale > 0).tolist() == [[True] * 3 + [False] * 2] * 2
+    assert [size for size, _ in pieces(q)] == [3, 2]
+    downward = Chain(q.first, q.rest, (2, 3), downward=True)
+    for made, bits, reals in ((q, [3, 4], [True] * 3 + [False] * 2), (downward, [0, 1], [False] * 2 + [True] * 3)):
+        flips, drift = moves(made, Given("q", made), None)
+        assert isinstance(flips, Flip)
+        assert flips.index.tolist() == bits
+        assert isinstance(drift, Drift)
+        assert (drift.scale > 0).tolist() == [reals] * 2
     for over, kind in ((nonnegative_integer, Redraw), (None, Redraw), (spin, Flip), (integer_interval(0, 2), Flip)):
         point = torch.distributions.Independent(torch.distributions.Poisson(torch.ones(2, 3)), 1)
         assert isinstance(moves(point, Given("q", point), over)[0], kind)

@@ -20,7 +20,7 @@ from torch.distributions import (
     TransformedDistribution,
 )
 
-from unibound.distributions import Bits, Logistic
+from unibound.distributions import Bits, Logistic, PointMass
 from unibound.draws import Chain
 
 Make = Callable[[list[Tensor]], Distribution]
@@ -46,6 +46,12 @@ def flatten(made: Distribution, factor: float) -> Distribution | None:
 @flatten.register
 def _(made: Bits, factor: float) -> Distribution | None:
     return Bits(made.logits / factor, len(made.event_shape))
+
+
+@flatten.register
+def _(made: PointMass, factor: float) -> Distribution | None:
+    del factor  # there is nothing to be less sure of, and the rest of a chain may be
+    return made
 
 
 @flatten.register

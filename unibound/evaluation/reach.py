@@ -12,25 +12,20 @@ from typing import Literal, get_args
 import attrs
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
 
-from unibound import support
 from unibound.claim import NORMAL_95
 from unibound.data.rows import Data, spread
-from unibound.distributions.flattening import flatten
 from unibound.draws import Drawn
 from unibound.energies.energy import EnergyPrior
 from unibound.errors import UsageError
 from unibound.joint import JointBound
 from unibound.partition import annealing, schedules
-from unibound.partition.posterior import Path, moves, pieces
-from unibound.partition.starts import Blend, Even, FromPrior, Given, Start
+from unibound.partition.posterior import Path, moves
+from unibound.partition.starts import Blend, Start, starts
 from unibound.weights import log_mean_exp
 
 Posterior = Literal["none", "draws", "ais"]
 
-FLATTER = 4.0
-"""Factor by which q is flattened."""
 MAX_LACK = 0.5
 """Nats that the best bound may still lack, where two ends are claimed for a likelihood."""
 TIGHT = 0.1
@@ -183,20 +178,6 @@ def dream(joint: JointBound, count: int) -> tuple[Tensor, Tensor, bool]:
     return *joint.p.dream(count), True
 
 
-def starts(joint: JointBound, x: Tensor, posterior: Distribution) -> list[Start]:
-    """Where to begin for data x [B, *X]: at q, and wherever else p and q allow."""
-    found: list[Start] = [Given("q", posterior)]
-    if (flat := flatten(posterior, FLATTER)) is not None:
-        found.append(Given("a flattened q", flat))
-    tau = posterior.sample()  # [B, *Z]
-    if joint.p.unnormalized is None and len(joint.p.log_terms(x, tau)) > 1:
-        found.append(FromPrior(joint.p, len(x)))
-    kinds = [support.values(kind) for _, kind in pieces(posterior, joint.p.support)]
-    if kinds[0] is not None and all(kind == kinds[0] for kind in kinds):
-        found.append(Even(tau, kinds[0]))
-    return found
-
-
 @attrs.frozen(eq=False)
 class _Look:
     """The data looked at, and how."""
@@ -254,7 +235,7 @@ class _Look:
 
     def _paths(self, temperatures: int, x: Tensor) -> dict[str, Path]:
         posterior = self.joint.q(x)
-        found = starts(self.joint, x, posterior)
+        found = starts(self.joint.p, x, posterior)
         if temperatures == 1:
             blend = Blend(_shares(found, self.chains))
             return {blend.name: Path(self.joint.p, x, blend, (), self.at_once)}

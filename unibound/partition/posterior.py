@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from unibound.draws import Chain
+from unibound.draws import pieces
 from unibound.generation import Generation
 from unibound.partition.starts import Start
 from unibound.support import Constraint, of, real, same, values
@@ -139,8 +139,8 @@ def moves(posterior: Distribution, start: Start, over: Constraint | None) -> tup
     tau = start.draw(64)  # [64, B, *Z]
     row, found, first = tau.flatten(2), [], 0
     drifts = torch.zeros_like(row[0])  # [B, Z]
-    for size, kind in pieces(posterior, over):
-        index = torch.arange(first, first + size, device=tau.device)
+    for size, made in pieces(posterior):
+        index, kind = torch.arange(first, first + size, device=tau.device), over or of(made)
         if (listed := values(kind)) is not None:
             found.append(Flip(index, torch.tensor(listed).to(tau)))
         elif kind is not None and same(kind, real):
@@ -149,13 +149,6 @@ def moves(posterior: Distribution, start: Start, over: Constraint | None) -> tup
             found.append(Redraw(start))
         first += size
     return (*found, Drift(drifts)) if drifts.any() else tuple(found)
-
-
-def pieces(posterior: Distribution, over: Constraint | None) -> list[tuple[int, Constraint | None]]:
-    """Sizes of the pieces of tau, and what an element of each is made of, as far as q or p says so."""
-    if over is None and isinstance(posterior, Chain):
-        return [(size, of(made)) for size, made in zip(posterior.sizes, posterior.layers(), strict=True)]
-    return [(posterior.event_shape.numel(), of(posterior) if over is None else over)]
 
 
 @attrs.frozen(eq=False)

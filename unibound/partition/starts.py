@@ -11,8 +11,16 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from unibound.draws import draw
+from unibound import support
+from unibound.distributions import PointMass
+from unibound.distributions.flattening import flatten
+from unibound.draws import draw, pieces
 from unibound.generation import Generation
+
+FLATTER = 4.0
+"""Factor by which q is flattened."""
+TRIED = 10
+"""Even values per datum that tell whether p allows any."""
 
 
 class Start(ABC):
@@ -71,20 +79,29 @@ class FromPrior(Start):
 
 @attrs.frozen(eq=False)
 class Even(Start):
-    """Every value of every element alike, where these are finitely many."""
+    """Every value of every element alike, where these are finitely many; those that are held stay as they are.
+
+    Args:
+        like: one tau for each datum [B, *Z].
+        listed: the values.
+        held: which elements of a row have no value but that of `like` [Z].
+    """
 
     like: Tensor
     listed: tuple[float, ...]
+    held: Tensor
     name: str = "even values"
 
     def draw(self, count: int) -> Tensor:
         index = torch.randint(len(self.listed), (count, *self.like.shape), device=self.like.device)
-        return torch.tensor(self.listed).to(self.like)[index]
+        even = torch.tensor(self.listed).to(self.like)[index]
+        return torch.where(self.held, self.like.flatten(1), even.flatten(2)).view_as(even)
 
     def log_prob(self, tau: Tensor, log_terms: Tensor) -> Tensor:
         del log_terms
-        elements = tau.shape[2:].numel()
-        return tau.new_full(tau.shape[:2], -elements * math.log(len(self.listed)), dtype=torch.float64)
+        moved = ((tau != self.like).flatten(2) & self.held).any(-1)  # [M, B]
+        log_p = -(~self.held).sum().double() * math.log(len(self.listed))
+        return log_p.expand(moved.shape).masked_fill(moved, -math.inf)
 
 
 @attrs.frozen(eq=False)
@@ -126,3 +143,28 @@ class Blend(Start):
     def _each(self, tau: Tensor, log_terms: Tensor) -> Tensor:
         """Of each start, the log of its number of draws times its density: [S, M, B]."""
         return torch.stack([start.log_prob(tau, log_terms) + math.log(share) for start, share in self.parts])
+
+
+def starts(p: Generation, x: Tensor, posterior: Distribution) -> list[Start]:
+    """Where to begin for data x [B, *X]: at q(tau | x), and wherever else p and q allow."""
+    found: list[Start] = [Given("q", posterior)]
+    if (flat := flatten(posterior, FLATTER)) is not None and flat is not posterior:
+        found.append(Given("a flattened q", flat))
+    if p.unnormalized is None and len(p.log_terms(x, posterior.sample())) > 1:
+        found.append(FromPrior(p, len(x)))
+    return found + _even(p, x, posterior)
+
+
+def _even(p: Generation, x: Tensor, posterior: Distribution) -> list[Start]:
+    """Even values, if p allows any, and those of what q leaves open: a point mass may be p's own, or q's blindness."""
+    tau, parts = posterior.sample(), pieces(posterior)  # [B, *Z]
+    listed = {support.values(p.support or support.of(made)) for _, made in parts}
+    if len(listed) > 1 or (each := listed.pop()) is None:
+        return []
+    sure = torch.cat([torch.full((size,), isinstance(made, PointMass), device=tau.device) for size, made in parts])
+    found: list[Start] = [Even(tau, each, torch.zeros_like(sure))]
+    if not p.log_joint(x, found[0].draw(TRIED)).isfinite().any():
+        found = []
+    if sure.any() and not sure.all():
+        found.append(Even(tau, each, sure, "even values of what q leaves open"))
+    return found
