@@ -232,3 +232,18 @@ def test_flags_without_a_feature_are_refused(tmp_path: Path, capsys: pytest.Capt
     np.savez(tmp_path / "data.npz", train=x[:20], valid=x[20:25], test=x[25:])
     words = ["--data", tmp_path / "data.npz", "--model", "vrnn", "--model.flags", "--prior", "bernoulli"]
     refused(called(capsys, "run", *words, "--run-dir", tmp_path / "run"), "vrnn with flags is of sequences")
+
+
+def test_a_file_of_sequences_says_how_long_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    x = (np.random.default_rng(0).random((30, STEPS, 2)) < 0.4).astype(np.float32)
+    parts = {"train": x[:20], "valid": x[20:25], "test": x[25:]}
+    lengths = {f"{name}_lengths": np.arange(len(part)) % STEPS + 1 for name, part in parts.items()}
+    np.savez(tmp_path / "good.npz", **parts, **lengths)
+    np.savez(tmp_path / "long.npz", **parts, **lengths | {"test_lengths": np.full(5, STEPS + 1)})
+    words = ["--model", "vrnn", "--model.flags", "--prior", "bernoulli"]
+    words += ["--epochs", "1", "--num-particles", "3", "--batch-size", "10"]
+    refused(
+        called(capsys, "run", "--data", tmp_path / "long.npz", *words, "--run-dir", tmp_path / "long"),
+        f"test_lengths hold {STEPS + 1}, but a sequence has from 1 to {STEPS} steps",
+    )
+    assert called(capsys, "run", "--data", tmp_path / "good.npz", *words, "--run-dir", tmp_path / "good").code == 0
