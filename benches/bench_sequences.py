@@ -73,6 +73,41 @@ def bench_vrnn(race, num_particles):
     race(systems, targets={"iwae": 1.15})
 
 
+class DRAW(Loop):
+    """One pass over the canvas, which q looks at before each step and p adds to; without attention."""
+
+    def __init__(self, num_particles: int, x_mean: Tensor) -> None:
+        size = len(x_mean)
+        self.k, self.x_mean = num_particles, x_mean
+        self.blank = nn.Parameter(torch.zeros(size))
+        self.painter, self.viewer = nn.GRUCell(LATENTS, WIDTH), nn.GRUCell(2 * size + WIDTH, WIDTH)
+        self.paint, self.encoder = nn.Linear(WIDTH, size), nn.Linear(WIDTH, 2 * LATENTS)
+        self.prepare()
+
+    def loss(self, x: Tensor) -> Tensor:
+        x = x.flatten(1).expand(self.k, -1, -1).flatten(0, 1)  # [K B, X]
+        canvas, painting, seen = self.blank.expand_as(x), x.new_zeros(len(x), WIDTH), x.new_zeros(len(x), WIDTH)
+        log_w, centered = x.new_zeros(len(x)), x - self.x_mean
+        for _ in range(STEPS):
+            seen = self.viewer(torch.cat([centered, x - canvas.sigmoid(), painting], -1), seen)
+            mean, scale = normal(self.encoder(seen))
+            z = mean + scale * torch.randn_like(mean)
+            log_w = log_w + log_normal(z, torch.zeros(()), torch.ones(())) - log_normal(z, mean, scale)
+            painting = self.painter(z, painting)
+            canvas = canvas + self.paint(painting)
+        log_w = (log_w + log_bits(canvas, x)).view(self.k, -1)
+        return -(log_w.logsumexp(0) - math.log(self.k)).mean()
+
+
+@pytest.mark.parametrize("num_particles", [1, 10])
+def bench_draw(race, num_particles):
+    x = (torch.rand(BATCH, STEPS, FEATURES) < 0.3).float()
+    torch.manual_seed(0)
+    plain = DRAW(num_particles, x.flatten(1).mean(0))
+    ours, iwae = training("draw", "iwae", num_particles, x, num_latents=LATENTS, width=WIDTH, steps=STEPS)
+    race({"hand": lambda: plain.step(x), "iwae": lambda: ours.step(iwae, x)}, targets={"iwae": 1.15})
+
+
 def training(model, name, num_particles, x, **settings):
     """The same model from the registry."""
     plugins = registries()

@@ -46,6 +46,20 @@ class Generation(nn.Module, ABC):
     def log_joint(self, x: Tensor, tau: Tensor) -> Tensor:
         """Map x [..., *X] and tau [..., *Z] (broadcast) to log p*(x, tau) [...] nats."""
 
+    def log_joint_along(self, x: Tensor, tau: Tensor, drawn: Distribution) -> Tensor:
+        """`log_joint` of latents that q just drew, which may spare p what was computed on the way to them.
+
+        Its gradient then finds the parameters of q past tau, and must not be weighed there. By default nothing is
+        spared.
+
+        Args:
+            x: data [B, *X] that q was given.
+            tau: latents [K, B, *Z].
+            drawn: the q(tau | x) that drew them.
+        """
+        del drawn
+        return self.log_joint(x, tau)
+
     def log_terms(self, x: Tensor, tau: Tensor) -> Tensor:
         """The terms that `log_joint` sums: [L + 1, ...] nats, that of p(x | ...) first, then those of log p*(tau).
 

@@ -157,7 +157,7 @@ class JointBound(nn.Module):
         self._require_latents(posterior, tau)
         _require_one_each("log q(tau | x)", log_q, tau)
         if backward == "all" or not torch.is_grad_enabled():
-            log_p = self.p.log_joint(x, tau)
+            log_p = self.p.log_joint(x, tau) if path_only else self.p.log_joint_along(x, tau, posterior)
             _require_one_each("log p(x, tau)", log_p, tau)
             return Particles(tau, _path(posterior, tau, log_q) if path_only else log_q, log_p, posterior)
         log_p = self._scored(x, tau)

@@ -1,5 +1,7 @@
 """Wrong models, their q and p of layers, and likelihoods and priors that lie about what they are over."""
 
+from collections.abc import Sequence
+
 import attrs
 import pytest
 import torch
@@ -10,12 +12,14 @@ from torch.types import _size
 from unibound import Downward, JointBound, Layered, Likelihood, Model, Prior, Upward
 from unibound.distributions import Bits
 from unibound.draws import Chain, draw
+from unibound.sequences.recurrent import RecurrentGeneration
 from unibound.support import boolean, real, spin
 from unibound.testing import examine_likelihood, examine_model, examine_prior
 from unibound.testing.priors import Bell, Rates
 
 SBN = pytest.importorskip("unibound_plugins.models.sbn").SBN
 LADDER = pytest.importorskip("unibound_plugins.models.ladder").Ladder
+VRNN = pytest.importorskip("unibound_plugins.models.vrnn").VRNN
 
 
 class OutOfOrder(Chain):
@@ -137,7 +141,39 @@ class Descent(Model):
         return JointBound(q, made.p)
 
 
-@pytest.mark.parametrize("model", [Tower, Descent])
+class Detached(RecurrentGeneration):
+    """Takes the states that a draw of q went through for numbers."""
+
+    def terms(self, x: Tensor, pieces: Sequence[Tensor], states: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        return super().terms(x, pieces, [state.detach() for state in states])
+
+    def step_terms(self, x: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
+        pieces = tau.split(self.recurrence.size, -1)
+        return super().terms(x, pieces, self.recurrence.states(x, pieces))
+
+
+class Late(Detached):
+    """Takes the state after a step for that before it."""
+
+    def terms(self, x: Tensor, pieces: Sequence[Tensor], states: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        return RecurrentGeneration.terms(self, x, pieces, [*states[1:], states[-1]])
+
+
+@attrs.frozen
+class Recurrent(Model):
+    """A latent for each row, right by default."""
+
+    generation: type[RecurrentGeneration] = RecurrentGeneration
+
+    def prior_shape(self, x_shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (2,)
+
+    def assemble(self, prior: Prior, likelihood: Likelihood, posterior: Likelihood, x_mean: Tensor) -> JointBound:
+        joint = VRNN(num_latents=2, width=3).assemble(prior, likelihood, posterior, x_mean)
+        return JointBound(joint.q, self.generation(joint.p.recurrence))
+
+
+@pytest.mark.parametrize("model", [Tower, Descent, Recurrent])
 def test_the_right_one_passes(model: type[Model]) -> None:
     assert [verdict for verdict in examine_model(model) if not verdict.held] == []
 
@@ -151,6 +187,8 @@ def test_the_right_one_passes(model: type[Model]) -> None:
         (Tower(generation=TermForgotten), "draws_are_scored", "log_terms sum to"),
         (Tower(generation=GivenItself), "dreams_follow_log_joint", "given another than it is scored with"),
         (Descent(TopAtTheBottom), "draws_are_scored", "pieces scored out of order"),
+        (Recurrent(Late), "draws_are_shared", "is it of another draw?"),
+        (Recurrent(Detached), "draws_are_shared", "was something detached?"),
     ],
     ids=repr,
 )

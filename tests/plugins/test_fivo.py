@@ -138,11 +138,12 @@ class Filter(Estimator):
         state, total = p.recurrence.start(torch.Size([k, len(x)])), x.new_zeros(len(x))
         for t in range(p.recurrence.steps):
             z, log_q = (one.squeeze(0) for one in draw(q.step(state, x, None, t), 1, reparameterized=True))
-            log_x, log_z, state = p.step(state, x, z, t)
+            log_x, log_z = p.step(state, x, z, t)
             log_w = log_x + log_z - log_q
             last = t + 1 == p.recurrence.steps
             total = total + self.added(log_w, last)
             if not last:
+                state = p.recurrence.after(state, z, x, t)
                 state = self.kept(state, torch.stack([joint.choose(self.by(log_w.detach())) for _ in range(k)]))
         return Estimate(-total, total.detach(), None, "lower")
 

@@ -50,7 +50,7 @@ def faults_of_padding(joint: JointBound) -> list[str]:
     tau = (all_bits((STEPS,)).unsqueeze(1) * zeros[:, :, 0]).expand(-1, 3, -1)
     terms = joint.log_weight_terms(zeros, tau)  # [1 + T, S, N]
     own = joint.p.log_joint(zeros, tau)
-    first, _, _ = joint.p.step(joint.p.recurrence.start(tau.shape[:-1]), zeros, tau[..., :1], 0)
+    first, _ = joint.p.step(joint.p.recurrence.start(tau.shape[:-1]), zeros, tau[..., :1], 0)
     found = {
         "q": (joint.q(zeros).log_prob(tau) - joint.q(ones).log_prob(tau)).abs().max(),
         "p": (own - joint.p.log_joint(ones, tau)).abs().max(),
@@ -66,15 +66,15 @@ def test_padding_counts_for_nothing() -> None:
 
 
 class LatentsCounted(RecurrentGeneration):
-    def step(self, state: Tensor, x: Tensor, z: Tensor, t: int) -> tuple[Tensor, Tensor, Tensor]:
-        log_x, _, after = super().step(state, x, z, t)
-        return log_x, self.recurrence.prior(state, t).log_prob(z), after
+    def score(self, state: Tensor, z: Tensor, part: Tensor, there: Tensor | None, t: int) -> tuple[Tensor, Tensor]:
+        log_x, _ = super().score(state, z, part, there, t)
+        return log_x, super().score(state, z, part, None, t)[1]
 
 
 class DataCounted(RecurrentGeneration):
-    def step(self, state: Tensor, x: Tensor, z: Tensor, t: int) -> tuple[Tensor, Tensor, Tensor]:
-        _, log_z, after = super().step(state, x, z, t)
-        return self.recurrence.data(state, z, t).log_prob(self.recurrence.part(x, t)), log_z, after
+    def score(self, state: Tensor, z: Tensor, part: Tensor, there: Tensor | None, t: int) -> tuple[Tensor, Tensor]:
+        _, log_z = super().score(state, z, part, there, t)
+        return super().score(state, z, part, None, t)[0], log_z
 
 
 class DrawsCounted(RecurrentInference):
@@ -125,6 +125,52 @@ def test_states_along_a_draw_are_computed_once() -> None:
     assert len(calls) == STEPS - 1
     torch.testing.assert_close(log_q, joint.q(x).log_prob(tau))
     assert isinstance(joint.q(x), Chain)
+
+
+@pytest.mark.parametrize("flags", [False, True])
+def test_p_takes_over_the_states_that_a_draw_went_through(flags: bool) -> None:
+    joint, calls = built(flags, reals=True), []
+    joint.p.recurrence.cell.register_forward_hook(lambda *_: calls.append(1))
+    x = padded([1, 2, 3], 0.0, STEPS) if flags else torch.ones(3, STEPS, 2).double()
+    made = joint.particles(x, 5, reparameterized=True)
+    assert len(calls) == STEPS - 1
+    torch.testing.assert_close(made.log_p, joint.p.log_joint(x, made.tau))
+
+
+def test_p_takes_over_nothing_from_another_draw() -> None:
+    joint, x = built(reals=True), torch.ones(4, STEPS, 2).double()
+    posterior = joint.q(x)
+    older, newer = (draw(posterior, 5)[0] for _ in range(2))
+    posterior.log_prob(older)  # walks another way than the draw did
+    for data, tau in ((x, older), (x, newer), (x, newer.clone()), (1 - x, newer)):
+        torch.testing.assert_close(joint.p.log_joint_along(data, tau, posterior), joint.p.log_joint(data, tau))
+    with torch.no_grad():
+        without = draw(posterior, 5)[0]
+    joint.p.log_joint_along(x, without, posterior).sum().backward()
+    assert joint.p.recurrence.cell.weight_hh.grad.any(), "states of a draw without gradients have none"
+    other = scatter(built(reals=True), 2)
+    torch.testing.assert_close(other.p.log_joint_along(x, newer, posterior), other.p.log_joint(x, newer))
+
+
+@pytest.mark.parametrize("path_only", [False, True])
+def test_where_the_way_back_may_be_weighed_all_of_it_leads_through_tau(path_only: bool) -> None:
+    joint = built(reals=True)
+    particles = joint.particles(torch.ones(4, STEPS, 2).double(), 5, reparameterized=True, path_only=path_only)
+    particles.tau.register_hook(lambda gradient: 0 * gradient)
+    particles.log_p.sum().backward()
+    reached = any(one.grad is not None and bool(one.grad.any()) for one in joint.q.parameters())
+    assert reached is not path_only
+
+
+def test_steps_scored_at_once_are_those_scored_in_turn() -> None:
+    joint = built(flags=True)
+    zeros = padded([1, 2, 3], 0.0, STEPS)
+    tau = torch.rand(2, 4, 3, STEPS).round().double()
+    at_once = joint.p.step_terms(zeros, tau)
+    joint.p.recurrence.steady = False
+    for found, expected in zip(at_once, joint.p.step_terms(zeros, tau), strict=True):
+        assert found.shape == (STEPS, 2, 4, 3)
+        torch.testing.assert_close(found, expected)
 
 
 def test_the_filtering_bound_is_below_and_its_mean_weight_right() -> None:
@@ -186,3 +232,18 @@ def test_flags_without_a_feature_are_refused(tmp_path: Path, capsys: pytest.Capt
     np.savez(tmp_path / "data.npz", train=x[:20], valid=x[20:25], test=x[25:])
     words = ["--data", tmp_path / "data.npz", "--model", "vrnn", "--model.flags", "--prior", "bernoulli"]
     refused(called(capsys, "run", *words, "--run-dir", tmp_path / "run"), "vrnn with flags is of sequences")
+
+
+def test_a_file_of_sequences_says_how_long_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    x = (np.random.default_rng(0).random((30, STEPS, 2)) < 0.4).astype(np.float32)
+    parts = {"train": x[:20], "valid": x[20:25], "test": x[25:]}
+    lengths = {f"{name}_lengths": np.arange(len(part)) % STEPS + 1 for name, part in parts.items()}
+    np.savez(tmp_path / "good.npz", **parts, **lengths)
+    np.savez(tmp_path / "long.npz", **parts, **lengths | {"test_lengths": np.full(5, STEPS + 1)})
+    words = ["--model", "vrnn", "--model.flags", "--prior", "bernoulli"]
+    words += ["--epochs", "1", "--num-particles", "3", "--batch-size", "10"]
+    refused(
+        called(capsys, "run", "--data", tmp_path / "long.npz", *words, "--run-dir", tmp_path / "long"),
+        f"test_lengths hold {STEPS + 1}, but a sequence has from 1 to {STEPS} steps",
+    )
+    assert called(capsys, "run", "--data", tmp_path / "good.npz", *words, "--run-dir", tmp_path / "good").code == 0

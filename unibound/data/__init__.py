@@ -2,6 +2,7 @@
 
 from unibound.data.binarization import Binarization, batches, binarize, fit, sample_bits, scale
 from unibound.data.files import File, is_path, read_npz
+from unibound.data.lengths import with_lengths
 from unibound.data.rows import Rows
 from unibound.data.splits import DataSet, Splits
 
@@ -18,4 +19,5 @@ __all__ = [
     "read_npz",
     "sample_bits",
     "scale",
+    "with_lengths",
 ]

@@ -11,6 +11,7 @@ import attrs
 import numpy as np
 import torch
 
+from unibound.data.lengths import with_lengths
 from unibound.data.missing import Missing, marked, splits_of, whole
 from unibound.data.rows import Rows
 from unibound.data.splits import PARTS, DataSet, Splits, hold_out
@@ -18,8 +19,9 @@ from unibound.data.tables import SUFFIXES, read
 from unibound.errors import UsageError
 from unibound.support import Constraint, integer_interval
 
+_BESIDE = [f"{name}{what}" for what in ("mask", "lengths") for name in ("", *(f"{name}_" for name in PARTS))]
 _KEYS = {name: (name, f"{name}_images") for name in ("train", "valid", "test")} | {
-    name: (name,) for name in ("n_pixels", "shape", "levels", "mask", *(f"{name}_mask" for name in PARTS))
+    name: (name,) for name in ("n_pixels", "shape", "levels", *_BESIDE)
 }
 _NPZ_CURE = "write it with np.savez_compressed(file, train=..., valid=..., test=...)"
 
@@ -57,7 +59,9 @@ def read_npz(path: Path, num_valid: int | None = None, *, missing: Missing = "re
     where a scalar `levels` says so; uint8 arrays that hold both 0 and 255 are 256 grey levels. Bits may be packed with
     `np.packbits(axis=1)`: a scalar `n_pixels` says so, and an optional `shape` the event shape. `train_images` and the
     like are read too. Arrays `train_mask` and so on, of the shapes of these, are true where an element is missing.
-    Without `valid`, every tenth datum of train is split off, since files are often sorted.
+    Arrays `train_lengths` and so on [N] say how many steps of padded sequences [N, T, *X] are there, and what is read
+    has the flags of `with_lengths`. Without `valid`, every tenth datum of train is split off, since files are often
+    sorted.
 
     Args:
         path: the file; it is never unpickled.
@@ -77,6 +81,7 @@ def read_npz(path: Path, num_valid: int | None = None, *, missing: Missing = "re
         if name not in splits:
             raise UsageError(f"{path}: {name}_mask is of no array {name}; leave it out")
         splits[name] = marked(splits[name], mask, f"{path}: {name}_mask")
+    _flag(path, splits, arrays, levels)
     if "valid" not in splits:
         train = splits["train"]
         count = max(1, len(train) // 10) if num_valid is None else num_valid
@@ -89,6 +94,20 @@ def read_npz(path: Path, num_valid: int | None = None, *, missing: Missing = "re
     known = {} if levels is None else {"support": levels}
     made = splits_of if masks or missing == "nan" else whole
     return made(splits, source=str(path), **known)
+
+
+def _flag(path: Path, splits: dict[str, Rows], arrays: Mapping[str, np.ndarray], levels: Constraint | None) -> None:
+    """Put flags before the steps of sequences whose lengths a file has: of all of its parts, or of none."""
+    lengths = [name for name in arrays if name.endswith("lengths")]
+    if not lengths:
+        return
+    wanted = {f"{name}_lengths" for name in splits}
+    if set(lengths) != wanted:
+        raise UsageError(f"{path}: has {', '.join(sorted(lengths))}; give {', '.join(sorted(wanted))}, and no others")
+    if levels is not None:
+        raise UsageError(f"{path}: levels have no flags beside them; leave the lengths out, or give bits or reals")
+    for name, x in splits.items():
+        splits[name] = Rows.of(with_lengths(x[:], arrays[f"{name}_lengths"], f"{path}: {name}_lengths"))
 
 
 def _levels(path: Path, arrays: Mapping[str, np.ndarray], splits: Mapping[str, Rows]) -> Constraint | None:

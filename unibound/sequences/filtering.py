@@ -60,9 +60,10 @@ def filtering_bound(
     for t in range(p.recurrence.steps):
         memory = q.follower.look(memory, z, state, x, t)
         z, log_q = (one.squeeze(0) for one in draw(q.step(state, x, memory, t), 1, reparameterized=reparameterized))
-        log_x, log_z, state = p.step(state, x, z, t)
+        log_x, log_z = p.step(state, x, z, t)
         log_w = log_w + log_x + log_z - log_q  # [K, B]
         if t + 1 < p.recurrence.steps:
+            state = p.recurrence.after(state, z, x, t)
             weights = log_w.detach()
             uneven = effective_sample_size(weights) < threshold * k  # [B]
             chosen = torch.where(uneven, choose(weights), same)  # [K, B]

@@ -4,6 +4,8 @@ Shapes: T steps, B batch, *X one datum, Z latents of one step, S numbers of a st
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +61,9 @@ class Recurrence(nn.Module, ABC):
         x_dims: dimensions of one datum [*X].
     """
 
+    steady: ClassVar[bool] = False
+    """Whether p of a step depends on its state alone, and not on t: then all steps are scored at once."""
+
     def __init__(self, steps: int, size: int, x_dims: int) -> None:
         super().__init__()
         self.steps, self.size, self.x_dims = steps, size, x_dims
@@ -96,6 +101,13 @@ class Recurrence(nn.Module, ABC):
         """The state after step t, which padding leaves as it is."""
         moved, there = self.move(state, z, x, t), self.there(x, t)
         return moved if there is None else torch.where(there.unsqueeze(-1) > 0, moved, state)
+
+    def states(self, x: Tensor, pieces: Sequence[Tensor]) -> list[Tensor]:
+        """The state before each step [..., S], of z_0, ..., z_{T-1} [..., Z]; nobody asks for that after the last."""
+        found = [self.start(pieces[0].shape[:-1])]
+        for t, z in enumerate(pieces[:-1]):
+            found.append(self.after(found[-1], z, x, t))
+        return found
 
 
 class Follower(nn.Module, ABC):
@@ -146,7 +158,7 @@ class RecurrentInference(Inference):
             state, memory = walk.before_step(pieces)
             return self.step(state, x, memory, len(pieces))
 
-        return Chain(make([]), [make] * (recurrence.steps - 1), [recurrence.size] * recurrence.steps)
+        return _Followed(make([]), [make] * (recurrence.steps - 1), [recurrence.size] * recurrence.steps, walk)
 
 
 class _Walk:
@@ -165,13 +177,41 @@ class _Walk:
             known += 1
         del self.pieces[known:], self.met[known + 1 :]
         for t in range(known, len(pieces)):
-            before, memory = self.met[-1]
-            lead = torch.broadcast_shapes(pieces[t].shape[:-1], before.shape[:-1])  # a datum may meet latents of others
-            before, z = (value.expand(*lead, value.shape[-1]) for value in (before, pieces[t]))
+            (before, memory), z = self.met[-1], pieces[t]
+            if before.shape[:-1] != z.shape[:-1]:  # a datum may meet latents of others
+                lead = torch.broadcast_shapes(z.shape[:-1], before.shape[:-1])
+                before, z = before.expand(*lead, -1), z.expand(*lead, -1)
             state = self.recurrence.after(before, z, self.x, t)
             self.met.append((state, self.follower.look(memory, z, state, self.x, t + 1)))
             self.pieces.append(pieces[t])
         return self.met[-1]
+
+
+class _Followed(Chain):
+    """A chain that still has the states of p that its newest draw went through."""
+
+    def __init__(
+        self,
+        first: Distribution,
+        rest: Sequence[Callable[[list[Tensor]], Distribution]],
+        sizes: Sequence[int],
+        walk: _Walk,
+    ) -> None:
+        super().__init__(first, rest, sizes)
+        self.walk = walk
+        self._newest: tuple[Tensor, list[Tensor], bool] | None = None  # and whether gradients were asked for
+
+    def draw_pieces(self, count: int, *, reparameterized: bool) -> tuple[Tensor, list[Tensor]]:
+        tau, log_q = super().draw_pieces(count, reparameterized=reparameterized)
+        self._newest = tau, [state for state, _ in self.walk.met], torch.is_grad_enabled()
+        return tau, log_q
+
+    def states(self, recurrence: Recurrence, x: Tensor, tau: Tensor) -> list[Tensor] | None:
+        """States of a recurrence before each step of its newest draw; None where it went through no such."""
+        if self._newest is None or recurrence is not self.walk.recurrence or x is not self.walk.x:
+            return None
+        newest, states, with_gradients = self._newest
+        return states if tau is newest and with_gradients == torch.is_grad_enabled() else None
 
 
 class RecurrentGeneration(Generation):
@@ -186,23 +226,35 @@ class RecurrentGeneration(Generation):
 
     def step_terms(self, x: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
         """log p of the data and of the latents of each step: x [..., *X] and tau [..., T Z] to [T, ...] twice, nats."""
-        state, data, latents = self.recurrence.start(tau.shape[:-1]), [], []
-        for t, z in enumerate(tau.split(self.recurrence.size, -1)):
-            log_x, log_z, state = self.step(state, x, z, t)
-            data.append(log_x)
-            latents.append(log_z)
-        return torch.stack(data), torch.stack(latents)
+        pieces = tau.split(self.recurrence.size, -1)
+        return self.terms(x, pieces, self.recurrence.states(x, pieces))
 
-    def step(self, state: Tensor, x: Tensor, z: Tensor, t: int) -> tuple[Tensor, Tensor, Tensor]:
-        """log p of the data and of the latents of step t [...], 0 where it is padding, and the state for the next."""
-        there = self.recurrence.there(x, t)
+    def terms(self, x: Tensor, pieces: Sequence[Tensor], states: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """`step_terms` of pieces of tau, T of [..., Z], and of the state before each, which broadcasts against it."""
+        recurrence, lead = self.recurrence, pieces[0].shape[:-1]
+        states = [state.expand(*lead, -1) for state in states]
+        if not recurrence.steady:
+            terms = [self.step(state, x, z, t) for t, (state, z) in enumerate(zip(states, pieces, strict=True))]
+            data, latents = zip(*terms, strict=True)
+            return torch.stack(data), torch.stack(latents)
+        apart = (slice(None), *[None] * (len(lead) + recurrence.x_dims - x.dim()))  # a datum meets latents of its own
+        parts = torch.stack([recurrence.part(x, t) for t in range(recurrence.steps)])[apart]
+        flags = [flag for t in range(recurrence.steps) if (flag := recurrence.there(x, t)) is not None]
+        there = torch.stack(flags)[apart] if flags else None
+        return self.score(torch.stack(states), torch.stack(list(pieces)), parts, there, 0)
+
+    def step(self, state: Tensor, x: Tensor, z: Tensor, t: int) -> tuple[Tensor, Tensor]:
+        """log p of the data and of the latents of step t [...], 0 where it is padding."""
+        return self.score(state, z, self.recurrence.part(x, t), self.recurrence.there(x, t), t)
+
+    def score(self, state: Tensor, z: Tensor, part: Tensor, there: Tensor | None, t: int) -> tuple[Tensor, Tensor]:
+        """The same of a part of the datum, and of whether it is there; of all steps [T, ...] if they are steady."""
         prior, made = self.recurrence.prior(state, t), self.recurrence.data(state, z, t)
         log_z = prior.log_prob(z)
-        log_x = torch.zeros_like(log_z) if made is None else made.log_prob(self.recurrence.part(x, t))
+        log_x = torch.zeros_like(log_z) if made is None else made.log_prob(part)
         if there is not None:
             log_x, log_z = torch.where(there > 0, log_x, 0.0), torch.where(there > 0, log_z, 0.0)
-        last = t + 1 == self.recurrence.steps  # after which nobody asks for a state
-        return log_x, log_z, state if last else self.recurrence.after(state, z, x, t)
+        return log_x, log_z
 
     def log_terms(self, x: Tensor, tau: Tensor) -> Tensor:
         data, latents = self.step_terms(x, tau)
@@ -210,6 +262,13 @@ class RecurrentGeneration(Generation):
 
     def log_joint(self, x: Tensor, tau: Tensor) -> Tensor:
         return self.log_terms(x, tau).sum(0)
+
+    def log_joint_along(self, x: Tensor, tau: Tensor, drawn: Distribution) -> Tensor:
+        states = drawn.states(self.recurrence, x, tau) if isinstance(drawn, _Followed) else None
+        if states is None:
+            return self.log_joint(x, tau)
+        data, latents = self.terms(x, tau.split(self.recurrence.size, -1), states)
+        return (data + latents).sum(0)
 
     @torch.no_grad()
     def dream(self, count: int, *, persistent: bool = False) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,7 @@
 """DRAW: a picture that is painted on a canvas, a latent at every step, by q that sees what is still missing."""
 
 import math
+from collections.abc import Sequence
 
 import attrs
 import torch
@@ -75,15 +76,16 @@ class Canvas(Recurrence):
         self.shape, self.likelihood, self.width = shape, likelihood, width
         self._prior = (prior,)  # in a tuple, so that its parameters are its own
         self.told = likelihood.outputs(shape)
-        self.blank = nn.Parameter(torch.zeros(math.prod(self.told)))
+        self.sizes = [math.prod(self.told), width]  # of the canvas, and of what is remembered
+        self.blank = nn.Parameter(torch.zeros(self.sizes[0]))
         self.cell = nn.GRUCell(self.size, width)
         self.window = Window(width, points, *shape[-2:]) if points else None
         side = shape[-2] * shape[-1] if points else 1
-        self.paint = nn.Linear(width, len(self.blank) // side * points**2 if points else len(self.blank))
+        self.paint = nn.Linear(width, self.sizes[0] // side * points**2 if points else self.sizes[0])
 
     def parts(self, state: Tensor) -> tuple[Tensor, Tensor]:
         """The canvas [..., C], and what is remembered [..., W]."""
-        canvas, hidden = state.split([len(self.blank), self.width], -1)
+        canvas, hidden = state.split(self.sizes, -1)
         return canvas, hidden
 
     def read(self, canvas: Tensor) -> Distribution:
@@ -107,7 +109,11 @@ class Canvas(Recurrence):
         return torch.cat([canvas + added, hidden], -1)
 
     def data(self, state: Tensor, z: Tensor, t: int) -> Distribution | None:
-        return self.read(self.parts(self.move(state, z, z, t))[0]) if t + 1 == self.steps else None
+        return self.painting(state, z) if t + 1 == self.steps else None
+
+    def painting(self, state: Tensor, z: Tensor) -> Distribution:
+        """What is painted by z_t on the canvas of the state before it, as a distribution of data."""
+        return self.read(self.parts(self.move(state, z, z, 0))[0])
 
     def part(self, x: Tensor, t: int) -> Tensor:
         return x
@@ -128,6 +134,13 @@ class Painting(RecurrentGeneration):
     @property
     def support(self) -> Constraint | None:
         return self.prior.support
+
+    def terms(self, x: Tensor, pieces: Sequence[Tensor], states: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """All latents have one prior, and the datum is drawn in the last step."""
+        z, last = torch.stack(list(pieces)), self.recurrence.steps - 1
+        latents = self.prior.log_prob(z)
+        painted = self.recurrence.painting(states[last].expand(*z.shape[1:-1], -1), z[last])
+        return torch.cat([torch.zeros_like(latents[:last]), painted.log_prob(x).unsqueeze(0)]), latents
 
     def conditional(self, tau: Tensor) -> Distribution:
         return self.paintings(tau)[-1]

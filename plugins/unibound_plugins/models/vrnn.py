@@ -27,6 +27,7 @@ class GRU(Recurrence):
     """The state is what a gated unit remembers of x_<t and z_<t. With flags, the first number of a step says whether it
     is there."""
 
+    steady = True
     x_mean: Tensor
 
     def __init__(

@@ -166,6 +166,30 @@ def draws_are_scored(subject: Subject) -> str:
     return f"{len(terms)} terms"
 
 
+def draws_are_shared(subject: Subject) -> str:
+    """What p takes over from a draw of q is what it would compute itself, and has the same gradient."""
+    joint, x = subject.joint.eval(), subject.x
+    tensors = list(joint.parameters())
+    posterior = joint.q(x)
+    reparameterized = bool(posterior.has_rsample) and not getattr(posterior, "partial", False)
+    tau, _ = draw(posterior, 3, reparameterized=reparameterized)
+    values, slopes = [], []
+    for log_p in (joint.p.log_joint_along(x, tau, posterior), joint.p.log_joint(x, tau)):
+        values.append(log_p.detach())
+        found = torch.autograd.grad(
+            (log_p * torch.linspace(1, 2, 5)).sum(),
+            tensors,
+            retain_graph=True,
+            allow_unused=True,
+            materialize_grads=True,
+        )
+        slopes.append(parameters_to_vector(found))
+    off, slope_off = gap(*values), gap(*slopes)
+    demand(off <= TOLERANCE, f"log_joint_along of a draw is {off:.3g} nats off log_joint; is it of another draw?")
+    demand(slope_off <= TOLERANCE, f"its gradient is {slope_off:.3g} off that of log_joint; was something detached?")
+    return "the same"
+
+
 def draws_follow_log_prob(subject: Subject) -> str:
     """Draws of q have the frequencies of its log_prob, and those of one datum are independent of one another.
 
@@ -231,6 +255,7 @@ LAWS = (
     shapes_and_dtypes,
     each_datum_on_its_own,
     draws_are_scored,
+    draws_are_shared,
     draws_follow_log_prob,
     dreams_follow_log_joint,
     every_weight_is_alive,
