@@ -1,5 +1,6 @@
 """What all tests share: none hangs on how fast a machine is, or on which test ran before."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -20,6 +21,14 @@ settings.load_profile("anywhere")
 def _draws_of_its_own() -> None:
     """A test draws the same alone as among others."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_power_cut() -> Iterator[None]:
+    """Nothing waits for a disk, which takes longer than a small run; `core/test_disk.py` holds what is flushed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -57,10 +57,15 @@ def draw(made: Distribution, count: int, *, reparameterized: bool = False) -> tu
     """
     if isinstance(made, Drawn):
         return made.draw(count, reparameterized=reparameterized)
+    value = unscored(made, count, reparameterized=reparameterized)
+    return value, made.log_prob(value)
+
+
+def unscored(made: Distribution, count: int, *, reparameterized: bool = False) -> Tensor:
+    """Draws [count, ..., *Z] alone, of what scores them no cheaper while it makes them; raises as `draw` does."""
     if reparameterized and not made.has_rsample:
         raise UsageError(f"{type(made).__name__} has no reparameterized draws; use an estimator that needs none")
-    value = made.rsample((count,)) if reparameterized else made.sample((count,))
-    return value, made.log_prob(value)
+    return made.rsample((count,)) if reparameterized else made.sample((count,))
 
 
 class Flat(Drawn):

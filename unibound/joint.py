@@ -3,7 +3,7 @@
 Shapes: K particles, B batch, *X one datum, *Z one latent, M chains. Everything is in nats.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
@@ -14,7 +14,7 @@ from torch.distributions import Distribution
 
 from unibound import support
 from unibound.data.rows import Data
-from unibound.draws import Drawn, draw, draw_pieces, log_pieces
+from unibound.draws import Drawn, draw, draw_pieces, log_pieces, unscored
 from unibound.errors import UsageError
 from unibound.generation import Generation
 from unibound.networks import Inference
@@ -52,6 +52,13 @@ CACHED_ROWS = 1024
 """Particles that a CPU scores at once: what they need between the layers then stays in its caches."""
 DEVICE_ROWS = 1 << 15
 """The same elsewhere, where a launch costs more than memory does."""
+
+
+@torch.no_grad()
+def _in_parts(score: Callable[[Tensor], Tensor], tau: Tensor) -> Tensor:
+    """Scores [K, B] of tau [K, B, *Z], without a graph and few particles at a time."""
+    rows = CACHED_ROWS if tau.device.type == "cpu" else DEVICE_ROWS
+    return torch.cat([score(few) for few in tau.split(max(1, rows // tau.shape[1]))])
 
 
 def _lend(one: Tensor, values: Tensor) -> Tensor:
@@ -153,10 +160,15 @@ class JointBound(nn.Module):
             )
         if by_layer:
             return self._by_layer(x, posterior, *draw_pieces(posterior, k, reparameterized=reparameterized))
-        tau, log_q = draw(posterior, k, reparameterized=reparameterized)  # [K, B, *Z], [K, B]
+        every = backward == "all" or not torch.is_grad_enabled()
+        if reparameterized and not (every or isinstance(posterior, Drawn)):
+            tau = unscored(posterior, k, reparameterized=True)
+            log_q = _in_parts(posterior.log_prob, tau)  # the one that is chosen is scored again, with a graph
+        else:
+            tau, log_q = draw(posterior, k, reparameterized=reparameterized)  # [K, B, *Z], [K, B]
         self._require_latents(posterior, tau)
         _require_one_each("log q(tau | x)", log_q, tau)
-        if backward == "all" or not torch.is_grad_enabled():
+        if every:
             log_p = self.p.log_joint(x, tau) if path_only else self.p.log_joint_along(x, tau, posterior)
             _require_one_each("log p(x, tau)", log_p, tau)
             return Particles(tau, _path(posterior, tau, log_q) if path_only else log_q, log_p, posterior)
@@ -201,8 +213,7 @@ class JointBound(nn.Module):
                     "particle cannot be sent back for all; use backward all, or a p without them"
                 )
             self._scores_alike = True
-        rows = CACHED_ROWS if x.device.type == "cpu" else DEVICE_ROWS
-        return torch.cat([self.p.log_joint(x, few) for few in tau.split(max(1, rows // len(x)))])
+        return _in_parts(lambda few: self.p.log_joint(x, few), tau)
 
     def _require_latents(self, posterior: Distribution, tau: Tensor) -> None:
         """Raise UsageError for a q over other values than p's; one that cannot tell shows it by its first draw."""
@@ -281,11 +292,8 @@ class JointBound(nn.Module):
             log_p = log_p - self.p.unnormalized.log_prob(states).double().logsumexp(0)
         data = log_data.double().exp()
         kl = (data * log_q.exp() * (log_data + log_q - log_p)).sum()
-        return Divergence(
-            kl=kl.item(),
-            bound=(kl - (data * log_data).sum()).item(),
-            nll=-(data * log_p.logsumexp(0)).sum().item(),
-        )
+        nll = -(data * log_p.logsumexp(0)).sum()
+        return Divergence(kl=kl.item(), bound=(kl - (data * log_data).sum()).item(), nll=nll.item())
 
 
 def _is_partial(posterior: Distribution) -> bool:

@@ -41,7 +41,7 @@ def test_the_nll_is_that_of_the_world(world: World):
 
 def test_its_expectation_is_the_bound_however_small_the_chunks(world: World):
     # One datum over and over, so that its standard error is that of the draws alone.
-    x, expected = world.xs[3:4].repeat(2000, 1), -world.bound(5)[3].item()
+    x, expected = world.xs[3:4].repeat(500, 1), -world.bound(5)[3].item()
     ess = effective_sample_size(world.joint.particles(x, 5).log_weights)
     two_at_a_time, all_at_once = 2 * bytes_per_particle(world.joint, x[:1]), 2**30
     for max_memory in (two_at_a_time, all_at_once):

@@ -107,11 +107,13 @@ def test_groups_that_no_stage_trains_are_named(case: str, npz: Callable[..., Pat
 def test_a_group_that_an_earlier_stage_trained_is_not_named(npz: Callable[..., Path], cli: Cli) -> None:
     stage = "[[stage]]\nepochs = 1\n"
     stages = stage + 'estimator = "autoencoder"\n' + stage + 'estimator = "cd"\n'
-    Path("two.toml").write_text(f'data = "{npz(BITS)}"\nnum_particles = 3\n{stages}')
+    Path("two.toml").write_text(f'data = "{npz(BITS)}"\nnum_particles = 3\nmodel.num_latents = 6\n{stages}')
     result = cli("run", "--config", "two.toml", "--run-dir", "run", "--partition.num-temperatures", 5)
     assert result.code == 0, result.err
     assert "no stage trains it" not in result.err + result.out
-    Path("one.toml").write_text(f'data = "{npz(BITS)}"\nnum_particles = 3\n{stages}trains = ["prior"]\n')
+    Path("one.toml").write_text(
+        f'data = "{npz(BITS)}"\nnum_particles = 3\nmodel.num_latents = 6\n{stages}trains = ["prior"]\n'
+    )
     result = cli("run", "--config", "one.toml", "--run-dir", "other", "--partition.num-temperatures", 5)
     assert result.code == 0, result.err
     assert "no stage trains it" not in result.err + result.out

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from unibound import Directed, Estimate, Estimator, JointBound, UsageError, registries
 from unibound.testing import EXAMS, World, expected_bound, expected_gradient, rehearse, variance
-from unibound.testing.networks import BitGenerator, BitInference
-from unibound.testing.priors import Table
+from unibound.testing.networks import BitGenerator, BitInference, LinearGenerator, LinearInference
+from unibound.testing.priors import Bell, Table
 from unibound.weights import log_mean_exp, vimco_signal
 
 BITS: dict[str, Callable[[], World]] = {
@@ -218,3 +218,28 @@ def test_without_a_graph_all_are_scored_alike() -> None:
         with torch.no_grad():
             bounds.append(made("vimco", backward=backward)(world.joint, world.xs).bound)
     assert torch.equal(*bounds)
+
+
+@pytest.mark.parametrize("gradient", ["standard", "stl", "dreg"])
+def test_of_reparameterized_draws_no_more_is_kept_than_their_noise(gradient: str) -> None:
+    """A score of all with a graph, as of all that are sent back, would keep what it is made of."""
+    k, latents, x = 40, 3, torch.randn(5, 2)
+    joint = JointBound(LinearInference(2, (latents,)), Directed(Bell((latents,)), LinearGenerator(latents, 2))).float()
+    large: set[int] = set()  # addresses of what is as large as all draws
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.nbytes() >= k * len(x) * latents * tensor.element_size():
+            large.add(storage.data_ptr())
+        return tensor
+
+    kept = {}
+    for backward in ("all", "resampled"):
+        large.clear()
+        iwae = made("iwae", num_particles=k, gradient=gradient, backward=backward)
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            estimate = iwae(joint, x)
+        kept[backward] = len(large)
+        estimate.surrogate.sum().backward()
+    assert kept["resampled"] == 1
+    assert kept["all"] > 2

@@ -106,6 +106,7 @@ def of_partition(words: Sequence[str] | None) -> list[inspect.Parameter]:
     return _of_plugins("partition", kind, _typed("partition", words or []) or list(registries()[kind]))
 
 
+@functools.cache
 def describe(cls: type) -> dict[str, str]:
     """What a class's docstring says of each setting."""
     try:
