@@ -13,11 +13,12 @@ from torch import Tensor
 from unibound_plugins.estimators.iwae import IWAE
 from unibound_plugins.likelihoods.categorical import Categorical
 from unibound_plugins.likelihoods.gaussian import Gaussian as GaussianLikelihood
-from unibound_plugins.likelihoods.levels import DiscretizedLogistic, LogisticMixture, RoundedLogistics
+from unibound_plugins.likelihoods.levels import DiscretizedLogistic, LogisticMixture
 from unibound_plugins.models.decoder import Decoder
 from unibound_plugins.priors.gaussian import Gaussian
 
 from unibound import JointBound, Likelihood, UsageError
+from unibound.distributions.levels import RoundedLogistics
 from unibound.draws import draw
 from unibound.evaluation.evaluate import evaluate
 from unibound.sequences import raster
