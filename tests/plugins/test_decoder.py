@@ -1,5 +1,6 @@
 """Model `decoder`: bits of an image that see those before them and no other, and draws that compute each unit once."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,9 @@ from unibound_plugins.likelihoods.bernoulli import Bernoulli as BernoulliLikelih
 from unibound_plugins.models.decoder import Decoder
 from unibound_plugins.priors.bernoulli import Bernoulli
 
-from unibound import UsageError
 from unibound.draws import draw
 from unibound.runs.train import Training
-from unibound.sequences.autoregressive import Predicted
-from unibound.sequences.raster import Before, Raster
+from unibound.sequences.raster import Before, Block, Pixels, Raster
 from unibound.settings import sources
 from unibound.testing.laws.draws import NUM_DRAWS, follow_log_prob
 from unibound.testing.listing import all_bits, scatter
@@ -23,21 +22,23 @@ from unibound.testing.listing import all_bits, scatter
 
 def net(height: int = 2, width: int = 3, blocks: int = 2) -> Raster:
     torch.manual_seed(0)
-    return scatter(Raster(height, width, 3, blocks), 2)
+    return scatter(Raster(1, height, width, 1, 3, blocks), 2)
 
 
-def predicted(made: Raster) -> Predicted:
+def predicted(made: Raster) -> Pixels:
     """In three contexts."""
-    contexts = torch.randn(3, made.num_hidden).double(), torch.randn(3, made.height * made.width).double()
-    return Predicted(made, made.order, (made.height, made.width), *contexts)
+    contexts = torch.randn(3, 3).double(), torch.randn(3, 1, made.height, made.width).double()
+    return Pixels(made, BernoulliLikelihood(), (made.height, made.width), *contexts)
 
 
 def sees(made: Raster) -> Tensor:
     """Which logit depends on which bit, by its gradient [D, D], where no unit is off."""
     for parameter in made.parameters():
         parameter.data.abs_()
-    size = made.height * made.width
-    return torch.autograd.functional.jacobian(lambda x: made(x, made.order, None, None), torch.rand(size).double()) != 0
+    x = torch.rand(1, made.height, made.width).double()
+    slopes = torch.autograd.functional.jacobian(made, x)
+    assert isinstance(slopes, Tensor)
+    return slopes.view(x.numel(), x.numel()).ne(0)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (4, 1), (1, 6), (5, 6), (9, 2)])
@@ -64,10 +65,10 @@ def test_a_draw_is_scored_as_one_pass_does(shape: tuple[int, int]) -> None:
     torch.testing.assert_close(log_p, made.log_prob(x))
     states = all_bits(shape).unsqueeze(1).expand(-1, 3, *shape)
     torch.testing.assert_close(made.log_prob(states).logsumexp(0), torch.zeros(3).double())
-    before = torch.nn.utils.parameters_to_vector(made.predictor.parameters())
+    before = torch.nn.utils.parameters_to_vector(made.raster.parameters())
 
     def log_prob(parameters: Tensor) -> Tensor:
-        torch.nn.utils.vector_to_parameters(parameters, made.predictor.parameters())
+        torch.nn.utils.vector_to_parameters(parameters, made.raster.parameters())
         return made.log_prob(x)
 
     assert follow_log_prob(log_prob, before, "of each of 3 contexts")
@@ -85,19 +86,21 @@ def seeing_itself() -> Raster:
 def seeing_later() -> Raster:
     """A mask that was forgotten between units."""
     made = net()
-    made.blocks[0].see.mask.fill_(1.0)
+    block = made.blocks[0]
+    assert isinstance(block, Block)
+    block.see.mask.fill_(1.0)
     return made
 
 
 @pytest.mark.parametrize("mutant", [seeing_itself, seeing_later])
 @torch.no_grad()
-def test_wrong_masks_die(mutant: type[Raster]) -> None:
+def test_wrong_masks_die(mutant: Callable[[], Raster]) -> None:
     made = predicted(mutant())
     x, log_p = draw(made, 200)
     assert (log_p - made.log_prob(x)).abs().max() > 0.01
     states = all_bits((2, 3)).unsqueeze(1).expand(-1, 3, 2, 3)
     assert made.log_prob(states).logsumexp(0).abs().max() > 1e-6
-    assert sees(made.predictor).triu().any()
+    assert sees(made.raster).triu().any()
 
 
 @torch.no_grad()
@@ -114,14 +117,9 @@ def test_a_draw_computes_each_unit_once() -> None:
                 return at(seen, row, column, units)
 
             layer.at = one
-    made.draw((2, 5), made.order, None, None)
+    made.draw(10, lambda said: (said > 0).double(), None, None)
     assert len(looked) == len(set(looked)) == 3 * 4 * 6
     assert "whole" not in looked
-
-
-def test_another_ordering_is_refused() -> None:
-    with pytest.raises(UsageError, match="no other ordering"):
-        net(2, 2)(torch.zeros(4).double(), torch.tensor([1, 0, 2, 3]), None, None)
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (1, 3, 4)])
@@ -142,8 +140,10 @@ def test_it_learns_what_pixels_say_of_each_other(shape: tuple[int, ...]) -> None
 @pytest.mark.parametrize(
     ("shape", "flags", "culprit"),
     [
-        ((4,), ["--model.net", "pixelcnn"], "a datum is of shape [4]; use made"),
-        ((3, 2, 2), ["--model.net", "pixelcnn"], "a datum is of shape [3 x 2 x 2]; use made"),
+        ((4,), ["--model.net", "pixelcnn"], "a datum is of shape [4]; use a net for vectors"),
+        ((6, 2, 2), ["--model.net", "pixelcnn"], "a datum is of shape [6 x 2 x 2]; move the channels to the front"),
+        ((6, 7, 7), ["--model.net", "pixelcnn"], "a datum is of shape [6 x 7 x 7]; use a net for vectors"),
+        ((2, 2), ["--likelihood", "discretized_logistic"], "use bernoulli, or net pixelcnn for images"),
         ((2, 2), ["--model.net", "pixelrnn"], "pixelrnn"),
         ((2, 2), ["--model.net", "pixelcnn", "--model.maps", "0"], "maps"),
     ],

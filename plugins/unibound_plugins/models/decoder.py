@@ -1,4 +1,4 @@
-"""An autoregressive decoder: bits predicted one after another, each also by what the latents say."""
+"""An autoregressive decoder: bits or pixels predicted one after another, each also by what the latents say."""
 
 import math
 from itertools import pairwise
@@ -12,8 +12,8 @@ from torch.distributions import Distribution
 
 from unibound import Directed, Generator, Inference, JointBound, Likelihood, Model, Prior, UsageError, hookimpl
 from unibound.sequences.autoregressive import Predicted
-from unibound.sequences.predictor import Masked, Predictor
-from unibound.sequences.raster import Raster
+from unibound.sequences.predictor import Masked
+from unibound.sequences.raster import Pixels, Raster
 from unibound.support import boolean, describe, same
 
 
@@ -39,38 +39,63 @@ class DecoderInference(Inference):
         return self.posterior(outputs.view(*outputs.shape[:-1], *self.posterior.outputs(self.shape)), self.shape)
 
 
-class DecoderGenerator(Generator):
-    """p(x | tau) = prod_d p(x_d | x_<d, tau): tau shifts the hidden units, and the logits."""
+class Context(nn.Module):
+    """What tau says to a masked net: shifts of its hidden units, and of its outputs."""
+
+    def __init__(self, num_latents: int, width: int, num_hidden: int, num_outputs: int) -> None:
+        super().__init__()
+        self.units = stack([num_latents, width, width])
+        self.hidden, self.output = nn.Linear(width, num_hidden), nn.Linear(width, num_outputs)
+
+    def forward(self, tau: Tensor) -> tuple[Tensor, Tensor]:
+        units = nn.functional.elu(self.units(tau))
+        return self.hidden(units), self.output(units)
+
+
+class VectorGenerator(Generator):
+    """p(x | tau) = prod_d p(x_d | x_<d, tau), of bits."""
 
     order: Tensor
 
-    def __init__(self, num_latents: int, width: int, predictor: Predictor, shape: tuple[int, ...]) -> None:
+    def __init__(self, predictor: Masked, context: Context, shape: tuple[int, ...]) -> None:
         super().__init__()
-        self.predictor, self.shape, size = predictor, shape, math.prod(shape)
-        self.units = stack([num_latents, width, width])
-        self.hidden, self.output = nn.Linear(width, predictor.num_hidden), nn.Linear(width, size)
-        self.register_buffer("order", torch.arange(size))
+        self.predictor, self.context, self.shape = predictor, context, shape
+        self.register_buffer("order", torch.arange(math.prod(shape)))
 
     def forward(self, tau: Tensor) -> Distribution:
-        units = nn.functional.elu(self.units(tau))
-        return Predicted(self.predictor, self.order, self.shape, self.hidden(units), self.output(units))
+        return Predicted(self.predictor, self.order, self.shape, *self.context(tau))
+
+
+class ImageGenerator(Generator):
+    """p(x | tau) = prod_i p(x_i | x_<i, tau), of pixels."""
+
+    def __init__(self, raster: Raster, context: Context, likelihood: Likelihood, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.raster, self.context, self.likelihood, self.shape = raster, context, likelihood, shape
+
+    def forward(self, tau: Tensor) -> Distribution:
+        hidden, output = self.context(tau)
+        outputs = output.unflatten(-1, (-1, *self.shape[-2:]))
+        return Pixels(self.raster, self.likelihood, self.shape, hidden, outputs)
 
 
 @attrs.frozen
 class Decoder(Model):
-    """A fully connected q(tau | x), and a p(x | tau) whose bits see those before them, through a masked net.
+    """A fully connected q(tau | x), and a p(x | tau) whose elements see those before them, through a masked net.
 
         p(x | tau) = prod_d p(x_d | x_<d, tau)
 
-    The net is fully connected (MADE), or of convolutions over an image, row by row (PixelCNN). Latents shift its first
-    hidden units, maps in the latter, and each logit. Such a p may do without its latents: how many nats they carry is
-    E KL(q(tau | x) || p(tau)), which is what `JointBound.log_weight_terms` leaves when the first of its terms is taken
-    off.
+    The net is fully connected (MADE), over bits, or of convolutions over an image, row by row (PixelCNN), which predict
+    whatever the likelihood is over, pixel by pixel: levels too, grey or in color. Channels of a pixel hang together as
+    the likelihood has it: by `logistic_mixture` each depends on those before it, by others they are independent given
+    the pixels before. Latents shift its first hidden units, maps in the latter, and each output. Such a p may do
+    without them: how many nats they carry is E KL(q(tau | x) || p(tau)), which is what `JointBound.log_weight_terms`
+    leaves when the first of its terms is taken off.
 
     Args:
         num_latents: elements of tau.
         hidden: widths of the inference network's hidden layers.
-        net: what predicts bits: `made` for vectors, `pixelcnn` for images of one channel.
+        net: what predicts: `made` bits of vectors, `pixelcnn` pixels of images [H, W] or [C, H, W].
         made: hidden units of `made`.
         maps: those of `pixelcnn`.
         blocks: its residual blocks.
@@ -92,23 +117,28 @@ class Decoder(Model):
         return (self.num_latents,)
 
     def assemble(self, prior: Prior, likelihood: Likelihood, posterior: Likelihood, x_mean: Tensor) -> JointBound:
-        if not same(likelihood.support, boolean):
-            raise UsageError(
-                f"decoder predicts bits, but the likelihood is over {describe(likelihood.support)}; use bernoulli"
-            )
         shape = tuple(x_mean.shape)
-        generator = DecoderGenerator(self.num_latents, self.hidden[-1], self.predictor(shape), shape)
+        generator = self.bits(likelihood, shape) if self.net == "made" else self.pixels(likelihood, shape)
         q = DecoderInference(list(self.hidden), posterior, (self.num_latents,), x_mean)
         return JointBound(q, Directed(prior, generator))
 
-    def predictor(self, shape: tuple[int, ...]) -> Predictor:
-        """What predicts bits of shape [*X]. Raises UsageError where they are no image for `pixelcnn`."""
-        if self.net == "made":
-            return Masked(math.prod(shape), (self.made,))
-        if len(shape) == 2 or (len(shape) == 3 and shape[0] == 1):
-            return Raster(*shape[-2:], self.maps, self.blocks)
-        words = " x ".join(map(str, shape))
-        raise UsageError(f"pixelcnn needs images [H, W] of one channel, but a datum is of shape [{words}]; use made")
+    def bits(self, likelihood: Likelihood, shape: tuple[int, ...]) -> Generator:
+        """p(x | tau) of bits [*X]. Raises UsageError for a likelihood over anything else."""
+        if not same(likelihood.support, boolean):
+            raise UsageError(
+                f"decoder predicts bits by made, but the likelihood is over {describe(likelihood.support)}; use "
+                "bernoulli, or net pixelcnn for images"
+            )
+        size = math.prod(shape)
+        return VectorGenerator(Masked(size, (self.made,)), self.context(self.made, size), shape)
+
+    def pixels(self, likelihood: Likelihood, shape: tuple[int, ...]) -> Generator:
+        """p(x | tau) of images [*X]. Raises UsageError where they are none."""
+        raster = Pixels.net(likelihood, shape, self.maps, self.blocks)
+        return ImageGenerator(raster, self.context(self.maps, raster.size), likelihood, shape)
+
+    def context(self, num_hidden: int, num_outputs: int) -> Context:
+        return Context(self.num_latents, self.hidden[-1], num_hidden, num_outputs)
 
 
 @hookimpl

@@ -1,6 +1,7 @@
 """Dequantization: levels under a prior over reals, each level an interval of them, and q says where in it."""
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
 
@@ -13,7 +14,7 @@ from torch.nn.functional import logsigmoid
 from torch.types import _size
 
 from unibound import Directed, Generator, Inference, JointBound, Likelihood, Model, Prior, UsageError, hookimpl, support
-from unibound.distributions import Logistic
+from unibound.distributions import Logistic, flows
 from unibound.distributions.flattening import flatten
 from unibound.draws import Drawn, draw
 from unibound.support import Constraint, describe, real, same
@@ -60,16 +61,16 @@ class Spread(Drawn):
 
     Args:
         level: k of n [..., *X].
-        inside: s, which says where [...], events [*X].
+        inside: s, which says where: events [D], the elements of a datum in a row.
         count: n.
+        event_shape: the shape of a datum [*X].
     """
 
     support = real  # pyright: ignore[reportAssignmentType, reportIncompatibleMethodOverride]
 
-    def __init__(self, level: Tensor, inside: Distribution, count: int) -> None:
+    def __init__(self, level: Tensor, inside: Distribution, count: int, event_shape: Sequence[int]) -> None:
         self.level, self.inside, self.count = level, inside, count
-        self.dims = tuple(range(-len(inside.event_shape), 0))
-        super().__init__(inside.batch_shape, inside.event_shape, validate_args=False)
+        super().__init__(inside.batch_shape, torch.Size(event_shape), validate_args=False)
 
     @property
     def has_rsample(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -82,20 +83,22 @@ class Spread(Drawn):
 
     def draw(self, count: int, *, reparameterized: bool) -> tuple[Tensor, Tensor]:
         s, log_s = draw(self.inside, count, reparameterized=reparameterized)
-        tau, slope = located(self.level, s, self.count)
-        return tau, log_s - slope.sum(self.dims)
+        tau, slope = located(self.level, s.unflatten(-1, self.event_shape), self.count)
+        return tau, log_s - self._row(slope).sum(-1)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log q(tau | x) [...] in nats, -inf where tau is of other levels; value broadcasts against the batch."""
-        s, slope, known = found(value, self.level, self.count)
-        log_q = self.inside.log_prob(s) - slope.sum(self.dims)
-        return torch.where(known.all(self.dims), log_q, -math.inf)
+        s, slope, known = (self._row(each) for each in found(value, self.level, self.count))
+        return torch.where(known.all(-1), self.inside.log_prob(s) - slope.sum(-1), -math.inf)
+
+    def _row(self, elements: Tensor) -> Tensor:
+        return elements.flatten(-len(self.event_shape))
 
 
 @flatten.register
 def _(made: Spread, factor: float) -> Distribution | None:
     inside = flatten(made.inside, factor)
-    return None if inside is None else Spread(made.level, inside, made.count)
+    return None if inside is None else Spread(made.level, inside, made.count, made.event_shape)
 
 
 class Rounded(Distribution):
@@ -132,30 +135,66 @@ class Rounded(Distribution):
         return torch.zeros_like(known, dtype=self.tau.dtype).masked_fill(~known, -math.inf)
 
 
-class Noise(Inference):
-    """q(tau | x): the level is x's, and where in its interval is chance, or what a network and chance make of it."""
+class Even(Inference):
+    """s of which every place in an interval is as likely: sigmoid(s) is uniform."""
+
+    def forward(self, x: Tensor) -> Distribution:
+        return Independent(Logistic(torch.zeros_like(x), x.new_ones(())), 1, validate_args=False)
+
+
+class Learned(Inference):
+    """s by what a network says of the datum: a posterior, and a flow that bends it, if there is one.
+
+    Args:
+        widths: of the datum in a row, D, and of hidden layers.
+        posterior: where the flow begins.
+        layers: the maps of the flow, none or some.
+        context: numbers by which each of them sees x.
+        undo: take each map backwards, as it is of those that score in one pass.
+        x_mean: mean of the data in a row [D].
+    """
 
     x_mean: Tensor
 
-    def __init__(self, count: int, hidden: tuple[int, ...] | None, posterior: Likelihood, x_mean: Tensor) -> None:
+    def __init__(
+        self, widths: list[int], posterior: Likelihood, layers: nn.ModuleList, context: int, undo: bool, x_mean: Tensor
+    ) -> None:
         super().__init__()
-        self.count, self.posterior, self.x_shape = count, posterior, tuple(x_mean.shape)
-        self.network = None
-        if hidden is not None:
-            widths = [x_mean.numel(), *hidden]
-            pairs = [(nn.Linear(fan_in, fan_out), nn.ELU()) for fan_in, fan_out in pairwise(widths)]
-            outputs = nn.Linear(widths[-1], math.prod(posterior.outputs(self.x_shape)))
-            self.network = nn.Sequential(*(module for pair in pairs for module in pair), outputs)
-        self.register_buffer("x_mean", x_mean.flatten())
+        pairs = [(nn.Linear(fan_in, fan_out), nn.ELU()) for fan_in, fan_out in pairwise(widths)]
+        self.posterior, self.shape = posterior, (len(x_mean),)
+        self.hidden = nn.Sequential(*(module for pair in pairs for module in pair))
+        self.outputs = nn.Linear(widths[-1], math.prod(posterior.outputs(self.shape)))
+        self.context = nn.Linear(widths[-1], context) if layers else None
+        self.layers, self.undo = layers, undo
+        self.register_buffer("x_mean", x_mean)
+
+    def forward(self, x: Tensor) -> Distribution:
+        units = self.hidden(x - self.x_mean)
+        outputs = self.outputs(units).unflatten(-1, self.posterior.outputs(self.shape))
+        base = self.posterior(outputs, self.shape)
+        if self.context is None:
+            return base
+        context = self.context(units)
+        bends = [layer(context) for layer in self.layers]
+        return flows.Flow(base, [bend.inv for bend in bends] if self.undo else bends)
+
+
+class Noise(Inference):
+    """q(tau | x): the level is x's, and where in its interval is drawn.
+
+    Args:
+        count: levels n.
+        x_shape: the shape of a datum [*X].
+        inside: q(s | x) of data in a row, which says where.
+    """
+
+    def __init__(self, count: int, x_shape: tuple[int, ...], inside: Inference) -> None:
+        super().__init__()
+        self.count, self.x_shape, self.inside = count, x_shape, inside
 
     def forward(self, x: Tensor) -> Distribution:
         level = (x * (self.count - 1)).round()
-        if self.network is None:
-            standard = Logistic(torch.zeros_like(level), level.new_ones(()))  # sigmoid(s) is then uniform
-            return Spread(level, Independent(standard, len(self.x_shape), validate_args=False), self.count)
-        outputs = self.network(x.flatten(-len(self.x_shape)) - self.x_mean)
-        shaped = outputs.view(*outputs.shape[:-1], *self.posterior.outputs(self.x_shape))
-        return Spread(level, self.posterior(shaped, self.x_shape), self.count)
+        return Spread(level, self.inside(x.flatten(-len(self.x_shape))), self.count, self.x_shape)
 
 
 class Rounding(Generator):
@@ -176,25 +215,35 @@ class Dequantized(Model):
         tau = logit((k + u) / n),   p(x) = integral over u in (0, 1) of p(tau) |dtau/du|,   x = k / (n - 1)
 
     k the level of an element, n how many there are, and q(tau | x) says which u explain it: all alike (uniform), or
-    those that the prior finds likely (variational), drawn as sigmoid(s) with s read by the posterior's likelihood off a
-    network's outputs. log w = log p(tau) - log q(tau | x) bounds the log-probability of levels, not a density: bits per
-    dimension are those of a level, and an upper bound. Under a standard logistic prior and uniform noise they are
-    log2 n for every x. Likelihood plays no part.
+    those that the prior finds likely, drawn as sigmoid(s) with s read by the posterior's likelihood off a network's
+    outputs (variational). A flow bends that s, so that the noise of one element knows of another's. log w = log p(tau)
+    - log q(tau | x) bounds the log-probability of levels, not a density: bits per dimension are those of a level, and
+    an upper bound. Under a standard logistic prior and uniform noise they are log2 n for every x. Likelihood plays no
+    part.
 
     Args:
         levels: how many there are, n.
-        noise: where in the interval of its level an element lies: uniform, or variational, learned.
+        noise: where in the interval of its level an element lies: uniform, or learned, as variational or flow, which
+            needs the extra `flows`.
         hidden: widths of the hidden layers of the network that says so, if it is learned.
+        kind: of the flow: planar, maf, iaf, coupling or spline.
+        num_layers: its maps, one after another.
+        flow_hidden: widths of the networks inside each of them.
+        context: numbers by which each of them sees x.
 
     Source: Theis, van den Oord and Bethge, "A note on the evaluation of generative models" (2016),
-    https://arxiv.org/abs/1511.01844; variational: Ho, Chen, Srinivas, Duan and Abbeel, "Flow++" (2019),
-    https://arxiv.org/abs/1902.00275, whose noise is a flow; the logit, Dinh, Sohl-Dickstein and Bengio (2017),
+    https://arxiv.org/abs/1511.01844; learned: Ho, Chen, Srinivas, Duan and Abbeel, "Flow++" (2019),
+    https://arxiv.org/abs/1902.00275, whose flow is convolutional; the logit, Dinh, Sohl-Dickstein and Bengio (2017),
     https://arxiv.org/abs/1605.08803
     """
 
     levels: int = attrs.field(default=256, validator=ge(2))
-    noise: Literal["uniform", "variational"] = "uniform"
+    noise: Literal["uniform", "variational", "flow"] = "uniform"
     hidden: tuple[int, ...] = attrs.field(default=(100,), validator=deep_iterable(ge(1)))
+    kind: flows.Kind = "coupling"
+    num_layers: int = attrs.field(default=4, validator=ge(1))
+    flow_hidden: tuple[int, ...] = attrs.field(default=(64,), validator=deep_iterable(ge(1)))
+    context: int = attrs.field(default=20, validator=ge(1))
 
     def data_support(self, prior: Constraint | None, likelihood: Likelihood) -> Constraint | None:
         return support.levels(self.levels)
@@ -208,9 +257,15 @@ class Dequantized(Model):
             raise UsageError(
                 f"dequantized makes reals of levels, but its latents are {describe(over)}; use a prior over reals"
             )
-        hidden = self.hidden if self.noise == "variational" else None
-        q = Noise(self.levels, hidden, posterior, x_mean)
+        inside = Even() if self.noise == "uniform" else self.learned(posterior, x_mean.flatten())
+        q = Noise(self.levels, tuple(x_mean.shape), inside)
         return JointBound(q, Directed(prior, Rounding(self.levels, x_mean.dim())))
+
+    def learned(self, posterior: Likelihood, x_mean: Tensor) -> Learned:
+        """q(s | x) of data in a row, of mean [D]."""
+        size, count = len(x_mean), self.num_layers if self.noise == "flow" else 0
+        layers = flows.layers(self.kind, count, size, self.context, self.flow_hidden) if count else nn.ModuleList()
+        return Learned([size, *self.hidden], posterior, layers, self.context, self.kind == "maf", x_mean)
 
 
 @hookimpl

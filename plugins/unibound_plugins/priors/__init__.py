@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from unibound_plugins.priors.flow import Flow as Flow
     from unibound_plugins.priors.gaussian import Gaussian as Gaussian
     from unibound_plugins.priors.gaussian_rbm import GaussianRBM as GaussianRBM
+    from unibound_plugins.priors.logistic_mixture import LogisticMixture as LogisticMixture
     from unibound_plugins.priors.made import MADE as MADE
     from unibound_plugins.priors.nade import NADE as NADE
     from unibound_plugins.priors.potts_rbm import PottsRBM as PottsRBM
