@@ -100,11 +100,28 @@ def test_no_plugin_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert entries() == []
 
 
+def made(*words: str) -> set[str]:
+    """The flags that a call of `unibound run` can be parsed by."""
+    arguments = app.parser(["run", *words])["run"].assemble_argument_collection()
+    return {name for argument in arguments for name in argument.names}
+
+
 @pytest.fixture(scope="module")
 def flags() -> set[str]:
     """Every flag of `unibound run`."""
-    arguments = app.parser(["run"])["run"].assemble_argument_collection()
-    return {name for argument in arguments for name in argument.names}
+    return made("--help")
+
+
+@pytest.mark.parametrize("wrong", ["--prio", "--model.num-latent=3", "-h", "--estimator.num_particle"])
+def test_all_flags_are_there_to_advise_whoever_typed_none_of_them(flags: set[str], wrong: str) -> None:
+    assert made("--epochs", "1", wrong) == flags
+
+
+def test_a_call_is_parsed_by_the_flags_that_it_names(flags: set[str]) -> None:
+    few = made("--model.num-latents=3", "--run-dir", "run", "--epochs", "2")
+    assert few >= {"--model.num-latents", "--run-dir", "--epochs"}
+    assert few < flags
+    assert "--prior" not in few
 
 
 @pytest.mark.parametrize(

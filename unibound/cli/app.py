@@ -74,11 +74,11 @@ def _with_settings(command: Callable[..., None], words: Sequence[str] | None) ->
     if command in (commands.run, side_by_side.compare):
         from unibound.cli.flags import accept, of_run
 
-        return accept(command, of_run(words))
+        return accept(command, of_run(words), words)
     if command in (commands.evaluate, commands.certify):
         from unibound.cli.flags import accept, of_partition
 
-        return accept(command, of_partition(words))
+        return accept(command, of_partition(words), words)
     return command
 
 

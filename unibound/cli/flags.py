@@ -31,10 +31,13 @@ SETTINGS = Group("Settings", sort_key=1)
 OMITTED = ("stages", "optimizers")
 
 
-def accept(command: Callable[..., Any], parameters: list[inspect.Parameter]) -> Callable[..., Any]:
+def accept(
+    command: Callable[..., Any], parameters: list[inspect.Parameter], words: Sequence[str] | None = None
+) -> Callable[..., Any]:
     """The same command with a flag for each of these parameters, where it has **settings.
 
-    A parameter of the command's own hides the setting of the same name.
+    A parameter of the command's own hides the setting of the same name. Of words that name nothing but flags that there
+    are, only those are made: the parser takes longer over hundreds of them than a short run takes.
     """
 
     @functools.wraps(command)
@@ -43,10 +46,21 @@ def accept(command: Callable[..., Any], parameters: list[inspect.Parameter]) -> 
 
     own = [one for one in inspect.signature(command).parameters.values() if one.kind is not one.VAR_KEYWORD]
     hidden = {one.name for one in own}
-    every = [*own, *(one for one in parameters if one.name not in hidden)]
+    every = [*own, *_typed_of([one for one in parameters if one.name not in hidden], hidden, words)]
     accepting.__signature__ = inspect.Signature(every)  # pyright: ignore[reportAttributeAccessIssue]
     accepting.__annotations__ = {one.name: one.annotation for one in every}
     return accepting
+
+
+def _typed_of(
+    parameters: list[inspect.Parameter], own: set[str], words: Sequence[str] | None
+) -> list[inspect.Parameter]:
+    """The parameters that words name; all of them for help, and to advise whoever typed a flag that is none."""
+    known = {spell(one.name.replace("__", ".")): one for one in parameters}
+    flags = {word.partition("=")[0] for word in words or ["--help"] if word.startswith("-")}
+    if flags - known.keys() - {spell(name) for name in own}:
+        return parameters
+    return [one for flag, one in known.items() if flag in flags]
 
 
 def as_layer(settings: dict[str, Any]) -> Layer:
