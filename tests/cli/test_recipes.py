@@ -16,7 +16,7 @@ from unibound.settings.recipes import recipes
 
 EVENT_SHAPES = {
     "digits": (8, 8), "binarized_mnist": (28, 28), "cifar10": (3, 32, 32), "imagenet64": (3, 64, 64),
-    "dna": (180,), "mushrooms": (112,),
+    "dna": (180,), "mushrooms": (112,), "nips": (500,),
 }  # fmt: skip
 LARGE = ("cifar-vimco", "cifar-iwae", "imagenet64")
 
