@@ -1,8 +1,8 @@
 """Write the pages of the documentation site into build/docs: those of this folder, and those that the code makes.
 
-    python docs/pages.py [--without-matrix]
+    python docs/pages.py [--without-matrix] [--without-outputs]
 
-The zoo has a page per plugin: its docstring, its settings, its paper, and what it goes with, which is found out by
+Tutorials are executed, which takes a minute, and shown with what they print and draw; see `notebooks`. The zoo has a page per plugin: its docstring, its settings, its paper, and what it goes with, which is found out by
 configuring every combination, and takes a minute. The reference has a page per module that defines public names.
 `make site` calls this, then zensical.
 """
@@ -100,10 +100,14 @@ def reference(target: Path) -> None:
     (target / "api" / "index.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def main(target: Path = TARGET, *, matrix: bool = True) -> None:
+def main(target: Path = TARGET, *, matrix: bool = True, outputs: bool = True) -> None:
     """Write all pages."""
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(DOCS, target, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    if outputs:
+        import notebooks  # and with it what runs them, which only the site needs
+
+        notebooks.write(target / "tutorials")
     for name in ("CHANGELOG.md", "CONTRIBUTING.md"):
         shutil.copy(DOCS.parent / name, target / name.lower())
     zoo(target, list(cells()) if matrix else [])
@@ -111,4 +115,4 @@ def main(target: Path = TARGET, *, matrix: bool = True) -> None:
 
 
 if __name__ == "__main__":
-    main(matrix="--without-matrix" not in sys.argv[1:])
+    main(matrix="--without-matrix" not in sys.argv[1:], outputs="--without-outputs" not in sys.argv[1:])

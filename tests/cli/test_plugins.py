@@ -151,6 +151,22 @@ def test_help_shows_what_each_call_asks_for(cli) -> None:
     assert "Estimator vimco" in cli("run", "--help").out
 
 
+def test_every_flag_of_data_is_in_a_panel(cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    shown = {name: cli("run", "--data", name, "--help").out for name in registries()["data_set"]}
+    shown |= {word: cli("run", "--data", word, "--help").out for word in ("x.npz", "hf:me/mine", "torchvision:MNIST")}
+    for name, cls in registries()["data_set"].items():
+        for field in attrs.fields(cls):
+            assert f"--data.{field.name.replace('_', '-')} " in shown[name], (name, field.name)
+    assert "--data.missing " in shown["x.npz"]
+    assert "--data.subset " not in shown["x.npz"]
+    for name in ("hf:me/mine", "torchvision:MNIST"):
+        assert "--data.missing" not in shown[name]
+        assert all(f"--data.{one} " in shown[name] for one in ("subset", "column"))
+    without = cli("run", "--help").out
+    assert all(f"--data.{one} " in without for one in ("missing", "subset", "column"))
+
+
 def test_without_arguments_the_words_are_those_of_the_process(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["unibound", "run", "--prior=gaussian", "--help"])
     app.main()

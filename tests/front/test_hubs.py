@@ -195,3 +195,19 @@ def test_what_is_not_installed_names_its_extra(
     assert f"pip install 'unibound[{extra}]'" in result.err
     assert result.err.count("\n") == 1
     assert not Path("run").exists()
+
+
+def test_a_run_looks_again_without_the_data_that_are_gone(hf: dict[str, Any]) -> None:
+    settings = SMALL | {"prior": "rbm", "prior__num_hidden": 3, "partition__num_chains": 4}
+    model = unibound.fit("hf:pictures", run_dir="run", **settings)
+    kept = hf.pop("pictures")
+    gone = unibound.load("run")
+    assert not gone.run.has_data
+    assert gone.score(np.zeros((2, 4, 4))).shape == (2,)
+    hf["pictures"] = kept
+    back = unibound.load("run")
+    assert back.run.has_data
+    assert back.evaluate().nll == model.result.nll
+    hf["pictures"] = {"train": part(0, 60, image=PICTURES[::-1])}
+    with pytest.raises(UsageError, match="not those"):
+        unibound.load("run").evaluate()

@@ -15,8 +15,8 @@ import attrs
 from cyclopts import Group, Parameter, Token
 from docstring_parser import ParseError, parse
 
-from unibound.data.files import File
-from unibound.data.hubs import Hub
+from unibound.data.files import File, is_path
+from unibound.data.hubs import Hub, is_hub
 from unibound.guests import is_object
 from unibound.hookspecs import printable
 from unibound.registry import registries, settings_class
@@ -29,6 +29,8 @@ gc.freeze()
 
 SETTINGS = Group("Settings", sort_key=1)
 OMITTED = ("stages", "optimizers")
+READERS = {"file": File, "hub": Hub}
+"""Data sets without a name of their own: what is typed for them is a path, or a name in another library."""
 
 
 def accept(
@@ -94,7 +96,10 @@ def of_run(words: Sequence[str] | None) -> list[inspect.Parameter]:
                 names = tuple(registries()[kind])
                 annotation = str if kind == "data_set" else Literal[names]
                 parameters.append(_parameter((field.name,), annotation, texts, default))
-                shown = names if words is None else _typed(field.name, words) or [default]
+                if kind == "data_set":
+                    shown = [*names, *READERS] if words is None else _read_by(_typed(field.name, words), default)
+                else:
+                    shown = names if words is None else _typed(field.name, words) or [default]
                 parameters += _of_plugins(field.name, kind, shown)
             elif field.type is Optimizer:
                 parameters += _of_record(field.name, Optimizer, "Optimizer")
@@ -141,7 +146,7 @@ def _of_plugins(name: str, kind: str, chosen: Sequence[str]) -> list[inspect.Par
     Plugins may share the name of a setting, and then share its flag.
     """
     known = dict(registries()[kind]) | {one: registries()[kind][one] for one in chosen if one and is_object(one)}
-    known |= {"file": File, "hub": Hub} if kind == "data_set" else {}
+    known |= READERS if kind == "data_set" else {}
     owners: dict[str, dict[str, attrs.Attribute]] = {}
     for plugin in sorted(known, key=lambda plugin: plugin not in chosen):
         for field in attrs.fields(settings_class(known[plugin])):
@@ -171,6 +176,14 @@ def _typed(name: str, words: Sequence[str]) -> list[str]:
         elif word.startswith(f"--{name}="):
             found = word.partition("=")[2]
     return [one.strip() for one in found.split(",") if one.strip()]
+
+
+def _read_by(typed: Sequence[str], default: str) -> list[str]:
+    """Whose settings help shows for the data that were typed; where none were, those of all that one may bring."""
+    known = registries()["data_set"]
+    return [
+        "hub" if is_hub(name) else "file" if not is_object(name) and is_path(name, known) else name for name in typed
+    ] or [default, *READERS]
 
 
 def _of_record(prefix: str, cls: type, title: str) -> list[inspect.Parameter]:

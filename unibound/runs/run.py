@@ -25,7 +25,7 @@ from unibound.data.binarization import STATIC_SEED, sample_all
 from unibound.data.files import File
 from unibound.data.rows import Rows, spread
 from unibound.data.splits import Splits
-from unibound.errors import DamagedError, NonFiniteError, UsageError
+from unibound.errors import DamagedError, NonFiniteError, UniboundError, UsageError
 from unibound.evaluation.evaluate import MAX_MEMORY, Evaluation, evaluate_all, normalize
 from unibound.evaluation.reach import Posterior
 from unibound.joint import JointBound
@@ -159,8 +159,7 @@ class Run:
     @functools.cached_property
     def splits(self) -> Splits:
         """The data. Raises UsageError for others than the run began with."""
-        joint = self.joint if self.settings.model.cls is Given else None
-        splits = (self._loaded or load(self.settings, self._given, joint)).splits
+        splits = self._found.splits
         if (self.path / RESOLVED).exists() and data_digest(self.path) not in (None, splits.digest()):
             raise UsageError(f"the data are not those that {self.path} was trained on; bring them back, or start anew")
         return splits
@@ -171,7 +170,19 @@ class Run:
         if self._loaded is not None or self._given is not None:
             return True
         data = self.settings.data
-        return data.cls is not Given and (data.cls is not File or data.settings.path.exists())
+        if data.cls in (Given, File):
+            return data.cls is File and data.settings.path.exists()
+        try:  # what is fetched may be gone from where it was kept, or out of reach
+            _ = self._found
+        except UniboundError:
+            return False
+        return True
+
+    @functools.cached_property
+    def _found(self) -> Loaded:
+        """The data as they are now, whoever's they are."""
+        joint = self.joint if self.settings.model.cls is Given else None
+        return self._loaded or load(self.settings, self._given, joint)
 
     @property
     def dynamic(self) -> bool:
