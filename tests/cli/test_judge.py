@@ -175,12 +175,37 @@ def test_a_strangers_estimator_has_its_flags_too(cli, run, distribution):
 
 
 def test_a_diagnosis(cli, run):
-    result = cli("diagnose", run, "--num-particles", 60, "--json")
+    result = cli("diagnose", run, "--num-particles", 60, "--probe-steps", 20, "--json")
     found = json.loads(result.out)
+    parts = {part["name"]: part for part in found["composition"]["parts"]}
+    assert {"nll", "data", "latents", "posterior", "prior", "generator"} == set(parts)
+    assert parts["nll"]["test"] == pytest.approx(
+        parts["data"]["test"] + parts["latents"]["test"] - parts["posterior"]["test"]
+    )
+    assert parts["data"]["side"] == "equal"
+    assert json.loads(Path(run, "diagnosis.json").read_text()) == {k: v for k, v in found.items() if k != "run_dir"}
+    assert cli("report", run).code == 0
+    page = Path(run, "report.html").read_text()
+    assert "What it is made of" in page
+    assert f"{parts['data']['test']:.2f}" in page
     assert len(found["ess"]) == len(found["tail"]) == found["num_data"]
     assert {"q", "generator", "prior"} == set(found["gradients"])
     assert 0 <= found["active_units"] <= found["units"]
-    assert "Pareto tail index" in cli("diagnose", run, "--num-particles", 60).out
+    printed = cli("diagnose", run, "--num-particles", 60, "--probe-steps", 0).out
+    assert "Pareto tail index" in printed
+    assert "data given latents" in printed
+    assert "another prior" not in printed
+
+
+def test_a_diagnosis_that_is_hurt_or_cannot_be_kept(cli, run):
+    kept = Path(run, "diagnosis.json")
+    kept.write_text('{"composition": {}}')
+    refused(cli("report", run), "diagnosis.json", "make it anew by unibound diagnose")
+    kept.unlink()
+    assert cli("report", run).code == 0
+    assert "What it is made of" not in Path(run, "report.html").read_text()
+    kept.mkdir()
+    assert cli("diagnose", run, "--num-particles", 4, "--probe-steps", 0).code == 0
 
 
 @pytest.mark.parametrize(
@@ -208,6 +233,7 @@ def test_a_diagnosis(cli, run):
         (("certify", "run", "--rbm", "file"), "--rbm"),
         (("certify", "run", "--num-particles", 0), "--num-particles must be at least 1"),
         (("diagnose", "run", "--num-particles", 1), "2 particles"),
+        (("diagnose", "run", "--probe-steps", -1), "--probe-steps must be at least 0"),
         (("diagnose", "run", "--split", "half"), "split must be"),
     ],
 )

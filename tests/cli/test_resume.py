@@ -38,6 +38,7 @@ trains = ["q", "generator"]
 epochs = {second}
 estimator = {{name = "vimco", num_particles = 2}}
 averaging = 0.9
+chains = {{num_chains = 8, steps = 2}}
 optimizer = {{algorithm = "adam", learning_rate = 0.01}}
 optimizers = {{prior = {{algorithm = "sgd", momentum = 0.9, learning_rate = 0.01}}}}
 """

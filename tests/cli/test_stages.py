@@ -3,7 +3,9 @@
 import tomllib
 
 import pytest
-from running import Cli, refused
+from running import Cli, Words, refused
+
+import unibound
 
 RECIPE = """
 epochs = 4
@@ -50,6 +52,16 @@ def test_by_number_by_estimator_and_the_last(cli: Cli, monkeypatch: pytest.Monke
     assert [one["epochs"] for one in stages(cli, "--stage.1.epochs", 1)] == [1, 9, 4, 4]
 
 
+def test_chains_of_a_stage(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNIBOUND_STAGE__3__CHAINS__STEPS", "7")
+    words = ["--stage.last.chains.num-chains", 200, "--stage.vimco.chains.steps=5"]
+    assert [one["chains"] for one in stages(cli, *words)] == [
+        *[{"num_chains": 0, "steps": 0}] * 2,
+        {"num_chains": 0, "steps": 7},
+        {"num_chains": 200, "steps": 5},
+    ]
+
+
 def test_another_estimator_for_a_stage_drops_the_settings_of_the_first(cli: Cli) -> None:
     assert stages(cli, "--stage.1.estimator", "iwae")[0]["estimator"]["name"] == "iwae"
     assert "mask" not in stages(cli, "--stage.1.estimator", "iwae")[0]["estimator"]
@@ -67,6 +79,10 @@ def test_another_estimator_for_a_stage_drops_the_settings_of_the_first(cli: Cli)
         ("--stage.1 3", ["--stage.1", "names no setting"]),
         ("--stage.1.epochs", ["--stage.1.epochs"]),
         ("--stage 3", ["--stage"]),
+        ("--stage.4.chains.num-chains -1", ["stage 4: chains.num_chains", "must be >= 0"]),
+        ("--stage.4.chains.steps many", ["stage 4: chains.steps: must be a whole number"]),
+        ("--stage.4.chains.step 3", ["stage 4: chains.step: unknown setting; did you mean 'steps'?"]),
+        ("--stage.4.chains 3", ["stage 4: chains", "must be"]),
         ("--epochs 3", ["--epochs: cannot be set for a run of several stages"]),
     ],
 )
@@ -76,3 +92,19 @@ def test_what_is_no_stage_or_no_setting_of_one_is_refused(cli: Cli, words: str, 
 
 def test_a_run_of_one_stage_says_which_flag_is_meant(cli: Cli) -> None:
     refused(cli("run", "--dry-run", "--stage.1.epochs", 3), "--stage.1.epochs: this run has a single stage", "--epochs")
+
+
+def test_one_stage_has_chains_of_its_own_by_a_flag(cli: Cli, tiny: Words) -> None:
+    assert cli(*tiny(), "--chains.num-chains", 7, "--chains.steps", 2).code == 0
+    assert len(unibound.load("run").joint.p.prior.chains) == 7
+
+
+def test_chains_that_a_prior_lacks_are_refused(cli: Cli, tiny: Words) -> None:
+    words = tiny(without=("prior", "partition"), prior="made")
+    refused(cli(*words, "--chains.num-chains", 7), "chains: made has none; leave them out of the stage")
+
+
+def test_persistent_chains_of_a_stage_move_by_its_own_steps(cli: Cli, tiny: Words) -> None:
+    words = tiny(without=("estimator",), estimator="cd", estimator__chain="persistent", estimator__steps=3)
+    refused(cli(*words), "persistent chains move by the prior's own steps, 5")
+    assert cli(*words, "--chains.steps", 3).code == 0

@@ -18,7 +18,7 @@ CONVOLVED = {"model": "denoising", "prior": "convolved", "estimator": "dae"}
 LOOKS = {
     "evaluate": "evaluate run --num-particles 3",
     "certify": "certify run --num-chains 4 --temperatures 5 --raise-cases 0 --num-particles 3",
-    "diagnose": "diagnose run --count 5 --num-particles 4",
+    "diagnose": "diagnose run --count 5 --num-particles 4 --probe-steps 9",
     "resume": "run --resume run",
 }
 

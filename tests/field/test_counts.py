@@ -69,7 +69,7 @@ def test_looks_at_a_run_of_counts_go_well(npz: Callable[..., Path], run: Callabl
     run(npz(X), **WORDS)
     looks = (
         "evaluate run --split train",
-        "diagnose run --count 20 --num-particles 4",
+        "diagnose run --count 20 --num-particles 4 --probe-steps 9",
         "sample run --count 4",
         "report run",
     )

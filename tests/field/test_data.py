@@ -206,7 +206,7 @@ def test_grey_data_train_and_are_looked_at_under_dynamic_binarization(
     assert document["train_nll"] > 0
     looks = (
         "evaluate run --split train --num-particles 2",
-        "diagnose run --split train --num-particles 4 --count 5",
+        "diagnose run --split train --num-particles 4 --count 5 --probe-steps 9",
         "sample run --count 4",
     )
     for look in looks:

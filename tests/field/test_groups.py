@@ -43,7 +43,7 @@ FEW_ROWS = {
     "pictures": ("unibound.runs.pictures.save", 2),
     "what is watched": ("unibound.runs.watch._posterior", 1),
     "the far end": ("unibound.evaluation.reach._Look", 1),
-    "diagnose": ("unibound.front.trained.diagnose", 2),
+    "diagnose": ("unibound.runs.diagnosis.diagnose", 2),
 }
 
 
@@ -61,7 +61,7 @@ def test_so_are_the_few_rows_of_every_look(
     monkeypatch.setattr(name, watched)
     marked = np.hstack([np.repeat([[0], [1]], 300, 0), RNG.random((600, 5)) < 0.5]).astype(np.uint8)
     run(npz(marked, train=marked, valid=marked, test=marked), prior="bernoulli", validate_every=1)
-    assert cli("diagnose", "run", "--count", 40, "--num-particles", 4).code == 0
+    assert cli("diagnose", "run", "--count", 40, "--num-particles", 4, "--probe-steps", 9).code == 0
     assert seen
     assert all(0.4 <= share <= 0.6 for share in seen)  # half are of either half of the rows
 

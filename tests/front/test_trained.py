@@ -124,7 +124,9 @@ def test_a_certificate_and_a_diagnosis(model: unibound.Trained) -> None:
     found = model.certify(num_chains=20, temperatures=50, num_particles=200, raise_cases=0, posterior="draws")
     assert found.verdict == "certified"
     assert model.certify(X[:20], num_chains=20, temperatures=50, raise_cases=0, posterior="none").num_data == 20
-    assert model.diagnose(num_particles=20, count=5).units == 4
+    found = model.diagnose(num_particles=20, count=5, probe_steps=9)
+    assert found.units == 4
+    assert found.composition["generator"].side == "lower"
 
 
 def test_a_notebook_shows_the_verdict_and_pictures(model: unibound.Trained) -> None:

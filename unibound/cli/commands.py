@@ -183,22 +183,28 @@ def diagnose(
     num_particles: int = 500,
     count: int = 200,
     split: str = "test",
+    probe_steps: int = 3000,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
-    """Look into a trained run: weights and their tails, what the bound lacks, active units, noise of gradients.
+    """Look into a trained run: what its NLL is made of, weights and their tails, active units, noise of gradients.
+
+    What was found is kept in the run's folder, where `unibound report` finds it.
 
     Args:
         run: folder of the run.
         num_particles: particles K per datum.
         count: data to look at.
         split: train, valid or test.
+        probe_steps: training steps of another prior and another generator, which say what better ones would save; 0
+            for neither.
         json: print one JSON document on stdout, and everything else on stderr.
     """
     from unibound.cli import diagnose as command
 
     require("--num-particles", num_particles, 1)
     require("--count", count, 1)
-    command.diagnose(unibound.Run.open(run), split, num_particles, count, as_json=json)
+    require("--probe-steps", probe_steps, 0)
+    command.diagnose(unibound.Run.open(run), split, num_particles, count, probe_steps, as_json=json)
 
 
 def sample(run: Path, *, count: int = 100, seed: int | None = None, out: Path | None = None) -> None:

@@ -19,7 +19,7 @@ from unibound.runs.launch import together
 from unibound.runs.progress import Progress
 from unibound.runs.result import Result
 from unibound.runs.run import Run
-from unibound.runs.train import untrained
+from unibound.runs.trainable import untrained
 from unibound.settings import sources
 from unibound.settings.records import Settings
 from unibound.settings.sources import Layer

@@ -21,7 +21,7 @@ from unibound.guests import is_object
 from unibound.hookspecs import printable
 from unibound.registry import registries, settings_class
 from unibound.settings.convert import Flag
-from unibound.settings.records import KINDS, Optimizer, Settings, Stage
+from unibound.settings.records import KINDS, Chains, Optimizer, Settings, Stage
 from unibound.settings.sources import Layer, nest
 
 # What torch has imported is here to stay; looking through it for garbage takes longer than most commands.
@@ -101,8 +101,8 @@ def of_run(words: Sequence[str] | None) -> list[inspect.Parameter]:
                 else:
                     shown = names if words is None else _typed(field.name, words) or [default]
                 parameters += _of_plugins(field.name, kind, shown)
-            elif field.type is Optimizer:
-                parameters += _of_record(field.name, Optimizer, "Optimizer")
+            elif field.type in (Optimizer, Chains):
+                parameters += _of_record(field.name, field.type, field.name.capitalize())
             else:
                 parameters.append(_parameter((field.name,), field.type, texts, _shown(default_of(field))))
     return parameters + _of_stages(words or ())

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from unibound.energies import pacing
+from unibound.energies.chains import make_room
 from unibound.energies.past import Past
 from unibound.energies.states import Enumeration
 from unibound.energies.tempering import Flow, swap
@@ -92,7 +93,7 @@ class EnergyPrior(Prior):
             raise UsageError(f"betas of replicas must rise from at least 0 and end at 1, but are {list(betas)}")
         self.register_buffer("chains", chains)
         self.register_buffer("replicas", chains.expand(len(betas) - 1, *chains.shape).clone())
-        self.steps, self.betas = steps, tuple(betas)
+        self.steps, self.betas, self.usual = steps, tuple(betas), (len(chains), steps)
         self.flow = Flow(len(betas), len(chains)) if len(betas) > 1 else None
         self.past: Past | None = None
         self.advanced = False
@@ -262,9 +263,7 @@ class EnergyPrior(Prior):
         """Why the gradient of log Z cannot be given as things stand; None where it can."""
         who = type(self).__name__.lower()
         if not self.training:
-            return (
-                f"{who} gives no gradient of log p in evaluation mode; call train() first, or free_energy for -F alone"
-            )
+            return f"{who} gives no gradient of log p in evaluation mode; call train(), or free_energy for -F alone"
         if not self.advanced:
             return f"{who} has chains that were never moved; call joint.advance() before each training step"
         return None
@@ -290,6 +289,7 @@ class EnergyPrior(Prior):
         self.chains.copy_(states[-1])
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any, **named: Any) -> None:
+        make_room(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *rest, **named)
         self.advanced = self.advanced or f"{prefix}chains" in state_dict  # they were moved before they were saved
 

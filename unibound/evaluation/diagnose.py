@@ -10,6 +10,7 @@ from torch import Tensor
 from unibound.data.splits import spread
 from unibound.errors import UsageError
 from unibound.estimator import Estimator
+from unibound.evaluation.composition import Composition
 from unibound.joint import JointBound
 from unibound.partition.log_z import HEAVY_TAIL
 from unibound.tails import LEAST, pareto_tail_index
@@ -47,6 +48,7 @@ class Diagnosis:
         active: number of active units.
         units: number of units of tau.
         groups: noise of the gradient, by parameter group.
+        composition: what the NLL is made of, where that was asked for.
     """
 
     ess: Tensor
@@ -57,6 +59,7 @@ class Diagnosis:
     active: int
     units: int
     groups: dict[str, Group]
+    composition: Composition | None = None
 
     @property
     def heavy(self) -> float:

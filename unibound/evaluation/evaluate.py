@@ -52,7 +52,7 @@ def normalize(joint: JointBound, partition: PartitionEstimator, x: Data | None) 
         return partition.fit(prior)
 
 
-def normalize_by_itself(joint: JointBound, x: Tensor) -> NormalizedPrior | None:
+def normalize_by_itself(joint: JointBound, x: Data) -> NormalizedPrior | None:
     """What normalizes p, where nobody says how to find it: listed if that is quick, else annealed from both sides.
 
     Raises:

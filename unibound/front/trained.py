@@ -18,12 +18,11 @@ import torch
 from torch import Tensor
 
 from unibound import support
-from unibound.data.rows import spread
 from unibound.data.splits import require_part
 from unibound.errors import UsageError
 from unibound.evaluation.certify import Certificate, certify_joint
 from unibound.evaluation.conclusion import Evaluation
-from unibound.evaluation.diagnose import Diagnosis, diagnose
+from unibound.evaluation.diagnose import Diagnosis
 from unibound.evaluation.reach import Posterior
 from unibound.front.arrays import like, missing_of, rows_of
 from unibound.front.imputation import impute, mean, seeded
@@ -31,6 +30,7 @@ from unibound.joint import JointBound
 from unibound.missing import observe
 from unibound.partition.log_z import NormalizedPrior, PartitionEstimator
 from unibound.runs import metrics
+from unibound.runs.diagnosis import look
 from unibound.runs.export import export
 from unibound.runs.made import made
 from unibound.runs.prepare import prepared
@@ -186,14 +186,22 @@ class Trained:
         options = {"num_particles": self.run.settings.num_particles, **options}
         return certify_joint(self.joint, test, self.run.split("train"), **options)
 
-    def diagnose(self, *, split: str = "test", num_particles: int = 500, count: int = 200) -> Diagnosis:
-        """Look into it: weights and their tails, what the bound lacks, idle units, noise of gradients."""
-        run = self.run
-        estimator = run.settings.stages[-1].estimator.settings
-        run.joint.auxiliary = estimator.auxiliary(run.joint, run.rows("train")[:2])
-        with seeded(run.settings.seed):
-            x = spread(run.rows(require_part(split)), count)[:]
-            return diagnose(run.joint, estimator, x, num_particles=num_particles)
+    def diagnose(
+        self, *, split: str = "test", num_particles: int = 500, count: int = 200, probe_steps: int = 3000
+    ) -> Diagnosis:
+        """Look into it: weights and their tails, what the NLL is made of, idle units, noise of gradients.
+
+        What was found is kept in the run's folder, too, where a report finds it.
+
+        Args:
+            split: of the data looked at: train, valid or test.
+            num_particles: particles K per datum.
+            count: how many data are looked at, and as many of the training data beside them.
+            probe_steps: training steps of another prior and another generator, which say what better ones would save;
+                0 for neither.
+        """
+        with seeded(self.run.settings.seed):
+            return look(self.run, self._normalized, split, num_particles, count, probe_steps)
 
     def report(self, output: str | Path | None = None) -> Path:
         """Write one HTML page about the run, by default into its folder, and return its path."""

@@ -18,7 +18,7 @@ from markupsafe import Markup
 from unibound.errors import UsageError
 from unibound.report.curves import Curve, Line, Stage, apart, draw, normalized_bounds
 from unibound.report.panels import PANELS
-from unibound.runs import environment, metrics
+from unibound.runs import diagnosis, environment, metrics
 from unibound.runs.files import require_file, write_text
 from unibound.runs.pictures import FILM
 from unibound.runs.result import Result
@@ -145,6 +145,7 @@ def page(record: Record) -> str:
         claims=record.claims,
         rows=[] if record.result is None else [row for row in record.result.rows if row[0] != "side"],
         classes=[] if record.result is None else classes(record.result),
+        composition=composition(record),
         learning=[
             panel(learning, "nats", since, healthy=text)
             for text, since in ((LEARNING, 0), (CLOSER, middle))
@@ -160,6 +161,15 @@ def page(record: Record) -> str:
         environment=[(name.replace("_", " "), _shown(name, value)) for name, value in record.environment.items()],
         settings=sources.write(record.settings),
     )
+
+
+def composition(record: Record) -> dict[str, Any] | None:
+    """What the NLL is made of, if somebody looked."""
+    found = diagnosis.read(record.path)
+    if found is None:
+        return None
+    split, parts = found
+    return {"columns": diagnosis.columns(split, parts), "rows": diagnosis.rows(parts), "trouble": parts.trouble}
 
 
 def template(name: str) -> Template:

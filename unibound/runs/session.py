@@ -23,7 +23,8 @@ from unibound.runs.metrics import Metrics
 from unibound.runs.progress import Bar, Progress
 from unibound.runs.result import Result, by_class, numbers
 from unibound.runs.standing import standing
-from unibound.runs.train import Training, untrained
+from unibound.runs.train import Training
+from unibound.runs.trainable import untrained
 from unibound.runs.watch import watch
 from unibound.settings import sources
 

@@ -13,12 +13,11 @@ from torch import Tensor
 from unibound import ranks
 from unibound.data.binarization import batches
 from unibound.data.rows import Data
-from unibound.energies import centering
+from unibound.energies.chains import keep
 from unibound.errors import NonFiniteError, UsageError
 from unibound.estimator import Estimate, Estimator
 from unibound.joint import JointBound
-from unibound.registry import did_you_mean
-from unibound.runs import overflow
+from unibound.runs import overflow, trainable
 from unibound.runs.averages import Averages
 from unibound.runs.compiled import as_it_is, compiled_on
 from unibound.runs.optimizers import make_optimizer, rate_factor
@@ -76,7 +75,7 @@ class Training:
         self.never_finite = not_finite(joint)  # as a mask may be
         self._first_size = max(1.0, largest_weight(joint)[1])
         for stage in stages:
-            self._check(stage)
+            trainable.check(stage, joint, self.few)
         self._begin(stages[0])
 
     def epochs(self) -> Iterator[Epoch]:
@@ -87,6 +86,8 @@ class Training:
         """
         while True:
             stage = self.stages[self.stage]
+            for energy in trainable.energies(self.joint):
+                keep(energy, stage.chains.num_chains, stage.chains.steps)
             while self.epoch < stage.epochs and not self.ended:
                 yield self._train_epoch(stage)
             self.averages.settle()
@@ -191,45 +192,6 @@ class Training:
         if why := overflow.trouble(self.joint, self.optimizers, self.never_finite, RUNAWAY * self._first_size):
             raise NonFiniteError(f"{self._where()}: {why}; {CURE}")
 
-    def _check(self, stage: Stage) -> None:
-        """Raise UsageError for a stage that cannot be trained."""
-        parts = self.joint.parts()
-        for name in (*stage.trains, *stage.optimizers):
-            if name not in (*parts, "auxiliary"):
-                raise UsageError(f"unknown parameter group {name!r}; {did_you_mean(name, parts)}")
-        name, estimator = stage.estimator.name, stage.estimator.settings
-        estimator.check(self.joint, self.few)
-        if self.joint.draws_terms(self.few):
-            self._rehearse(estimator)
-        if idle := ", ".join(group for group in stage.trains if group in estimator.untrained):
-            raise UsageError(f"{name} does not train {idle}; leave {idle} out of trains, or use another estimator")
-        one = sorted(estimator.together & parts.keys())
-        optimizers = [stage.optimizers.get(group, stage.optimizer) for group in one]
-        if stage.trains and set(one) - set(stage.trains):
-            raise UsageError(f"{name} keeps weights of {' and '.join(one)} equal; name both in trains, or leave it out")
-        if any(other != optimizers[0] for other in optimizers):
-            raise UsageError(f"{name} keeps weights of {' and '.join(one)} equal; give them one optimizer")
-        groups = [group for group in stage.trains or parts if group not in estimator.untrained]
-        if not any(True for group in groups if group in parts for _ in parts[group].parameters()):
-            raise UsageError(
-                f"there is nothing to train: {', '.join(groups)} has no parameters; "
-                f"{'train other groups' if stage.trains else 'use another model, prior or estimator'}"
-            )
-        for group in parts.keys() & set(groups):
-            centering.check_steps(parts[group], stage.optimizers.get(group, stage.optimizer).algorithm)
-
-    def _rehearse(self, estimator: Estimator) -> None:
-        """Call an estimator once: whether it only averages, as terms must be, shows in no other way."""
-        own = self.joint.auxiliary
-        with torch.no_grad(), torch.random.fork_rng(), self.joint.evaluating():
-            try:
-                self.joint.auxiliary = estimator.auxiliary(self.joint, self.few)
-                if self.joint.auxiliary is not None:
-                    self.joint.auxiliary.to(self.few)
-                estimator(self.joint, self.few)
-            finally:
-                self.joint.auxiliary = own
-
     def _begin(self, stage: Stage) -> None:
         """Freeze what the stage does not train, and give the rest their optimizers."""
         estimator: Estimator = stage.estimator.settings
@@ -278,17 +240,6 @@ class Training:
 
     def _where(self) -> str:
         return f"stage {self.stage + 1}, epoch {self.epoch + 1}, step {self.steps + 1}"
-
-
-def untrained(joint: JointBound, stages: Sequence[Stage]) -> tuple[str, ...]:
-    """Parameter groups that no stage trains, so that their weights stay as they were drawn."""
-    parts = joint.parts()
-    trained = {
-        group for stage in stages for group in stage.trains or parts if group not in stage.estimator.settings.untrained
-    }
-    return tuple(
-        group for group, part in parts.items() if group not in trained and any(True for _ in part.parameters())
-    )
 
 
 def _size(log_w: Tensor | None) -> Tensor | None:

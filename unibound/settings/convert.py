@@ -16,7 +16,7 @@ from unibound.data.hubs import Hub, is_hub
 from unibound.errors import UsageError
 from unibound.guests import absolute, is_object
 from unibound.registry import did_you_mean, registries, settings_class
-from unibound.settings.records import GIVEN, Choice, Given, Missing, Optimizer, Settings, Stage
+from unibound.settings.records import GIVEN, Chains, Choice, Given, Missing, Optimizer, Settings, Stage
 
 
 class Flag(str):
@@ -136,7 +136,7 @@ def _make_converter() -> Converter:
     )
     converter.register_unstructure_hook(Choice, _unstructure_choice)
     converter.register_unstructure_hook(Missing, lambda missing: {"name": missing.name})
-    for cls in (Optimizer, Stage, Settings):
+    for cls in (Chains, Optimizer, Stage, Settings):
         choices = {
             field.name: override(
                 struct_hook=_structure_choice(

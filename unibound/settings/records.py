@@ -120,6 +120,20 @@ class Optimizer(Record):
 
 
 @attrs.frozen
+class Chains(Record):
+    """The persistent chains of the prior in a stage, which its negative phase is read from.
+
+    Args:
+        num_chains: how many there are; as many as the prior is set to have if 0. Those that there are go on; new ones
+            begin as copies of them that were moved apart.
+        steps: moves of each per training step; as many as the prior is set to make if 0.
+    """
+
+    num_chains: int = attrs.field(default=0, validator=ge(0))
+    steps: int = attrs.field(default=0, validator=ge(0))
+
+
+@attrs.frozen
 class Stage(Record):
     """One stretch of training: an estimator, what it trains, and how.
 
@@ -132,6 +146,7 @@ class Stage(Record):
         averaging: decay of an exponential moving average of the weights, as 0.9995; the averages are what is looked at
             and kept, and what the next stage begins with. 0 for none.
         patience: looks at the validation set without improvement after which the stage ends; 0 for never.
+        chains: how many persistent chains the prior has in this stage, and how often they move, unless as it is set.
     """
 
     estimator: Choice = _default("estimator", defaults.ESTIMATOR)
@@ -141,6 +156,7 @@ class Stage(Record):
     optimizers: dict[str, Optimizer] = attrs.field(factory=dict)
     averaging: float = attrs.field(default=0.0, validator=[ge(0.0), lt(1.0)])
     patience: int = attrs.field(default=0, validator=ge(0))
+    chains: Chains = attrs.field(factory=Chains)
 
 
 def _device(name: str) -> str:
