@@ -2,8 +2,9 @@
 
     python docs/pages.py [--without-matrix] [--without-outputs]
 
-Tutorials are executed, which takes a minute, and shown with what they print and draw; see `notebooks`. The zoo has a page per plugin: its docstring, its settings, its paper, and what it goes with, which is found out by
-configuring every combination, and takes a minute. The reference has a page per module that defines public names.
+Tutorials are executed, which takes a minute, and shown with what they print and draw; see `notebooks`. The zoo has a
+page per plugin: its docstring, its settings, its paper, and what it goes with, which is found out by configuring every
+combination, and takes a minute. The reference has a page per module that defines public names.
 `make site` calls this, then zensical.
 """
 
