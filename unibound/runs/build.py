@@ -83,14 +83,14 @@ def load(settings: Settings, given: Splits | None = None, joint: JointBound | No
     Args:
         settings: of the run.
         given: the data, where they are not to be had by the settings.
-        joint: q and p, where these are not.
+        joint: q and p, which are asked what they are over where the settings do not say.
     """
     if given is None and settings.data.cls is Given:
         raise UsageError("the data of this run were handed over in Python; give them again: unibound.load(path, x)")
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
         raw = settings.data.settings.load() if given is None else given
-        splits, prepared = fit(raw, *wanted(settings, joint, raw))
+        splits, prepared = fit(raw, *wanted(settings, joint if settings.model.cls is Given else None, raw))
     listed = support.values(support.whole(raw.support)) or ()
     levels = len(listed) if len(listed) > 2 and listed[0] == 0 else None
     parts = [raw.rows(name) for name in PARTS]

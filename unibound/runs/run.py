@@ -11,7 +11,7 @@ import functools
 import json
 import math
 from collections.abc import Callable, Generator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import cast
 
@@ -167,22 +167,17 @@ class Run:
     @property
     def has_data(self) -> bool:
         """Whether the data can be looked at: a trained model can do much without them."""
-        if self._loaded is not None or self._given is not None:
-            return True
         data = self.settings.data
-        if data.cls in (Given, File):
-            return data.cls is File and data.settings.path.exists()
-        try:  # what is fetched may be gone from where it was kept, or out of reach
-            _ = self._found
-        except UniboundError:
-            return False
-        return True
+        if data.cls is File and self._loaded is None and self._given is None:
+            return data.settings.path.exists()
+        with suppress(UniboundError):  # what is fetched may be gone from where it was kept, or out of reach
+            return self._found is not None
+        return False
 
     @functools.cached_property
     def _found(self) -> Loaded:
         """The data as they are now, whoever's they are."""
-        joint = self.joint if self.settings.model.cls is Given else None
-        return self._loaded or load(self.settings, self._given, joint)
+        return self._loaded or load(self.settings, self._given, self.joint)
 
     @property
     def dynamic(self) -> bool:
@@ -211,10 +206,8 @@ class Run:
         Args:
             resume: go on.
             say: told what was damaged, and why the run will not end with the same bits.
-
         Raises:
-            UsageError: at once, if this cannot be trained, another process trains it, or its checkpoints are not of
-                this run.
+            UsageError: at once, if this cannot be trained, another process trains it, or checkpoints are another's.
         """
         epochs = session.epochs(self, resume=resume, say=say)
         next(epochs)  # up to where it owns the folder and knows where it stands
@@ -223,10 +216,9 @@ class Run:
     def training(self) -> Training:
         """The joint at the beginning of its training. Raises UsageError if it cannot be trained."""
         begin(self.joint, self.settings, self.checkpoints)
-        x, chosen = self.splits.rows("train"), self.settings
-        return Training(
-            self.joint, chosen.stages, x, batch_size=chosen.batch_size, dynamic=self.dynamic, compile=chosen.compile
-        )
+        x, own = self.splits.rows("train"), self.settings
+        options = {"batch_size": own.batch_size, "dynamic": self.dynamic, "compile": own.compile}
+        return Training(self.joint, own.stages, x, **options)
 
     def normalize(self, partition: PartitionEstimator | None = None) -> NormalizedPrior | None:
         """What normalizes p, by default found as the settings say; None if p is normalized already."""
