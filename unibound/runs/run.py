@@ -43,7 +43,7 @@ from unibound.runs.result import Result
 from unibound.runs.standing import require_same
 from unibound.runs.train import Training
 from unibound.settings import sources
-from unibound.settings.records import Given, Settings
+from unibound.settings.records import Settings
 
 __all__ = ["METRICS", "RESOLVED", "Run", "read_settings"]
 
@@ -167,9 +167,8 @@ class Run:
     @property
     def has_data(self) -> bool:
         """Whether the data can be looked at: a trained model can do much without them."""
-        data = self.settings.data
-        if data.cls is File and self._loaded is None and self._given is None:
-            return data.settings.path.exists()
+        if self.settings.data.cls is File and self._loaded is None and self._given is None:
+            return self.settings.data.settings.path.exists()
         with suppress(UniboundError):  # what is fetched may be gone from where it was kept, or out of reach
             return self._found is not None
         return False
@@ -201,10 +200,8 @@ class Run:
     def train(self, *, resume: bool = False, say: Say = warn) -> Generator[Progress]:
         """Train to the end, saving after every epoch; the folder is owned until then, or until the iterator is closed.
 
-        With `resume`, go on from the newest checkpoint that is whole, and first say where that stands.
-
         Args:
-            resume: go on.
+            resume: go on from the newest checkpoint that is whole, and first say where that stands.
             say: told what was damaged, and why the run will not end with the same bits.
         Raises:
             UsageError: at once, if this cannot be trained, another process trains it, or checkpoints are another's.
