@@ -12,6 +12,7 @@ from unibound import Estimator, Run, UsageError, registries
 from unibound.cli.matrix import Cell, cells, configure, settings_of, show, small_data, try_cell
 from unibound.data import Splits
 from unibound.registry import Registry, settings_class
+from unibound.runs import trainable
 from unibound.runs.train import Training
 from unibound.settings.records import Choice, Given
 from unibound.testing import variants
@@ -71,7 +72,7 @@ def require_true(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
         return
     # It is not refused for nothing: forced, it trains nothing but what the estimator brought along.
     with monkeypatch.context() as forced:
-        forced.setattr(Training, "_check", lambda *_: None)
+        forced.setattr(trainable, "check", lambda *_: None)
         try:
             moved = train_two_steps(configure(settings, x), x)
         except (UsageError, RuntimeError):  # said by the part that cannot, or by torch
