@@ -1,5 +1,6 @@
 """The documentation site: a page for whatever is registered or public, no link into nothing, nothing from elsewhere."""
 
+import functools
 import os
 import re
 import shutil
@@ -7,12 +8,15 @@ import subprocess
 import sys
 import tomllib
 from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
+from threading import Thread
 from types import ModuleType
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from browser import window
 
 import unibound
 from unibound import registries
@@ -91,9 +95,10 @@ class Links(HTMLParser):
         self.leads += [value for name, value in attrs if (tag, name) == ("a", "href") and value]
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(find_spec("zensical") is None, reason="zensical is not installed")
-def test_the_site_loads_nothing_from_elsewhere_and_has_no_dead_link(written: Path) -> None:
+@pytest.fixture(scope="module")
+def site(written: Path) -> Path:
+    if find_spec("zensical") is None:
+        pytest.skip("zensical is not installed")
     home = written.parent
     for name in ("unibound", "plugins"):
         shutil.copytree(ROOT / name, home / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -102,7 +107,11 @@ def test_the_site_loads_nothing_from_elsewhere_and_has_no_dead_link(written: Pat
     program = Path(sys.executable).with_name("zensical")
     done = subprocess.run([program, "build", "--strict"], cwd=home, capture_output=True, text=True, env=os.environ)
     assert done.returncode == 0, done.stdout + done.stderr
-    site = home / "site"
+    return home / "site"
+
+
+@pytest.mark.slow
+def test_the_site_loads_nothing_from_elsewhere_and_has_no_dead_link(site: Path) -> None:
     assert "VIMCO" in (site / "search.json").read_text()
     for page in site.rglob("*.html"):
         links = Links(page.read_text())
@@ -114,3 +123,48 @@ def test_the_site_loads_nothing_from_elsewhere_and_has_no_dead_link(written: Pat
                 continue
             at = site / parts.path[1:] if parts.path.startswith("/") else base / unquote(parts.path)
             assert at.exists(), f"{page.relative_to(site)} leads to {url}"
+
+
+SEARCH = """
+const [word, done] = arguments;
+const inside = one => one.shadowRoot ? [one, ...every(one.shadowRoot)] : [one];
+const every = root => [...root.querySelectorAll("*")].flatMap(inside);
+const until = (ready, then) => { const found = ready(); found ? then(found) : setTimeout(until, 100, ready, then); };
+document.querySelector(".md-search__button").click();
+until(() => every(document).find(one => one.tagName == "INPUT" && one.placeholder == "Search"), field => {
+  field.value = word;
+  field.dispatchEvent(new Event("input", {bubbles: true, composed: true}));
+  const links = () => every(field.getRootNode()).filter(one => one.tagName == "A").map(one => one.href);
+  until(() => links().length && links(), done);
+});
+"""
+FORMULAS = """
+const shown = [...document.querySelectorAll("pre")].filter(one => one.innerText.includes("log") && one.offsetHeight);
+const asked = performance.getEntriesByType("resource").map(one => one.name);
+arguments[0]([shown.length, asked, document.documentElement.scrollWidth - innerWidth]);
+"""
+
+
+@pytest.mark.slow
+def test_in_a_browser_the_search_finds_what_one_types(site: Path) -> None:
+    handler = functools.partial(Quiet, directory=site)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, window() as browser:
+        Thread(target=server.serve_forever, daemon=True).start()
+        home = f"http://127.0.0.1:{server.server_port}"
+        browser.visit(f"{home}/index.html")
+        found = browser.run(SEARCH, "vimco")
+        assert urlsplit(found[0]).path == "/zoo/estimator-vimco/"
+        assert all(url.startswith(home) for url in found)
+        browser.visit(f"{home}/theory/index.html")
+        formulas, asked, overflow = browser.run(FORMULAS)  # text as it stands, which nothing has to render
+        assert formulas
+        assert all(url.startswith(home) for url in asked)
+        assert overflow <= 0
+        server.shutdown()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Serves a folder, and says nothing of it."""
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
