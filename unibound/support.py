@@ -200,7 +200,8 @@ def _ends(support: Any) -> tuple[float, float]:
 def _stranger(x: Tensor, inside: Tensor) -> str:
     if inside.dim() < x.dim():  # a constraint of whole rows
         return "a row that is none"
-    value = x[~inside][0].item()
+    outside = x[~inside]
+    value = (outside.min() if outside.min() < 0 else outside.max()).item()  # which is the farthest off
     return f"{value:.3g}" if value == value else "NaN"
 
 
@@ -212,4 +213,6 @@ def _cure(support: Constraint, x: Tensor) -> str:
         return "they are spins: map them by (x + 1) / 2, and with them all weights that were trained on spins"
     if same(support, boolean) and x.min() >= 0 and x.max() <= 1:
         return "binarize them, or choose a likelihood of such values"
+    if isinstance(support, levels) and torch.equal(x, x.round()) and x.abs().max() > 1:
+        return f"whole numbers are levels from 0 to {support.count - 1}: mend what lies beyond"
     return "choose a likelihood, or a prior, of such values"

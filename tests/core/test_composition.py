@@ -6,9 +6,13 @@ import attrs
 import pytest
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
+from unibound import Directed, Generator, Inference, JointBound
+from unibound.distributions import PointMass
 from unibound.evaluation.composition import Composition, compose
 from unibound.partition import LogZ, ScaledPrior, enumeration
+from unibound.support import boolean
 from unibound.testing.priors import Table
 from unibound.testing.verdict import FALSE_ALARM
 from unibound.testing.worlds import World
@@ -165,3 +169,27 @@ def test_the_joint_is_left_as_it_was() -> None:
     assert world.joint.training
     assert all(torch.equal(value, before[name]) for name, value in world.joint.state_dict().items())
     assert all(parameter.grad is None for parameter in world.joint.parameters())
+
+
+def test_where_tau_holds_the_datum_no_other_generator_is_tried() -> None:
+    x, prior = drawn(World.of_bits(), World.of_bits().log_data, 1)[:50], Table((3,))
+    exact = ScaledPrior(prior, LogZ(enumeration.log_sum(prior)))
+    found = compose(
+        JointBound(Itself(), Directed(prior, ItselfAgain())), x, x, x, exact, num_particles=2, probe_steps=5
+    )
+    assert "generator" not in found
+    assert found["data"].test == found["posterior"].test == 0.0
+
+
+class Itself(Inference):
+    """All mass on the datum."""
+
+    def forward(self, x: Tensor) -> Distribution:
+        return PointMass(x)
+
+
+class ItselfAgain(Generator):
+    """All mass on the latent."""
+
+    def forward(self, tau: Tensor) -> Distribution:
+        return PointMass(tau, support=boolean)

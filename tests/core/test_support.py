@@ -8,7 +8,7 @@ from torch.distributions import Bernoulli, Categorical, Independent, Normal, One
 
 from unibound import UsageError, support
 from unibound.distributions import Bits, PointMass
-from unibound.support import boolean, integer_interval, nonnegative_integer, one_hot, real, spin, unit_interval
+from unibound.support import boolean, integer_interval, levels, nonnegative_integer, one_hot, real, spin, unit_interval
 
 NUMBERS, STEPS = integer_interval(0, 3), support.levels(4)
 ALL = [boolean, spin, NUMBERS, STEPS, nonnegative_integer, one_hot, unit_interval, real]
@@ -81,6 +81,13 @@ def test_what_a_distribution_is_over(made, over):
         (boolean, [1.0, -1.0], "lena is over bits, but the data hold -1; they are spins: map them"),
         (boolean, [1.0, 3.0], "the data hold 3; choose a likelihood"),
         (spin, [0.0, 1.0], "lena is over spins, but the data hold 0; choose"),
+        (
+            levels(4),
+            [1.0, 3.0, 4.0, 0.0],
+            "over 4 levels from 0 to 1, but the data hold 4; whole numbers are",
+        ),
+        (levels(4), [1.0, 3.0, -1.0], "the data hold -1; whole numbers are levels from 0 to 3: mend what lies beyond"),
+        (levels(4), [0.0, 0.5], "over 4 levels from 0 to 1, but the data hold 0.5; choose a likelihood"),
         (real, [0.0, math.nan], "lena is over reals, but the data hold NaN; replace or drop"),
         (boolean, [0.0, math.inf], "the data hold inf; replace or drop"),
         (nonnegative_integer, [0.5], "lena is over counts, but the data hold 0.5"),

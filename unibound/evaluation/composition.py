@@ -13,6 +13,7 @@ from torch import Tensor
 from unibound import support
 from unibound.claim import Side
 from unibound.data.rows import Data, spread
+from unibound.distributions import PointMass
 from unibound.errors import UsageError
 from unibound.evaluation import probe
 from unibound.joint import JointBound
@@ -186,11 +187,11 @@ def _of_generator(joint: JointBound, x: Tensor, train: Data, valid: Data, steps:
         return joint.q(x).sample()
 
     try:
-        over = support.of(joint.p.conditional(codes(x[:1])))
+        made = joint.p.conditional(codes(x[:1]))
     except UsageError:  # a p that has no p(x | tau) to ask for
         return None
-    if not support.same(over, support.boolean):
-        return None
+    if isinstance(made, PointMass) or not support.same(support.of(made), support.boolean):
+        return None  # where tau holds the datum, no other could save anything
     other = probe.of_data(train, valid, codes, steps)
     saved = torch.zeros(len(x), dtype=torch.float64, device=x.device)
     for _ in range(DRAWS):
