@@ -5,6 +5,7 @@ import inspect
 import json
 import re
 import sys
+from pathlib import Path
 
 import attrs
 import pytest
@@ -165,6 +166,14 @@ def test_every_flag_of_data_is_in_a_panel(cli, monkeypatch: pytest.MonkeyPatch) 
         assert all(f"--data.{one} " in shown[name] for one in ("subset", "column"))
     without = cli("run", "--help").out
     assert all(f"--data.{one} " in without for one in ("missing", "subset", "column"))
+
+
+@pytest.mark.parametrize("name", ["", *app.COMMANDS])
+def test_help_ends_with_the_page_that_says_more(cli, name: str) -> None:
+    said = cli(*[name] * bool(name), "--help").out.rstrip().splitlines()[-1]
+    page = said.removeprefix("More in the documentation: ")
+    assert page == f"docs/{app.PAGES.get(name, 'index')}.md"
+    assert (Path(__file__).parents[2] / page).exists()
 
 
 def test_without_arguments_the_words_are_those_of_the_process(capsys, monkeypatch: pytest.MonkeyPatch) -> None:

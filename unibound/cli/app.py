@@ -46,6 +46,17 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "show": plugins.show,
 }
 
+PAGES = {
+    "bench": "scale",
+    "certify": "rbms",
+    "check": "writing-a-plugin",
+    "compare": "how-to-choose",
+    "diagnose": "reproducing",
+    "new": "writing-a-plugin",
+    "run": "how-to-choose",
+}
+"""The guide that a command's help names, where it is another than that of all."""
+
 
 def parser(words: Sequence[str]) -> App:
     """The commands, with a flag for each setting of the one that words call.
@@ -59,14 +70,19 @@ def parser(words: Sequence[str]) -> App:
         help_format="plaintext",  # it is done sooner
         suppress_keyboard_interrupt=False,  # `main` has something to say of it
         result_action="return_value",
+        help_epilogue=_page("index"),
     )
     app.register_install_completion_command(COMPLETION)
     called, everything = next((word for word in words if word in COMMANDS), None), COMPLETION in words[:1]
     for name, command in COMMANDS.items():
         if everything or name == called:
             command = _with_settings(command, None if everything else words)
-        app.command(command, name=name, help_format="markdown")
+        app.command(command, name=name, help_format="markdown", help_epilogue=_page(PAGES.get(name, "index")))
     return app
+
+
+def _page(name: str) -> str:
+    return f"More in the documentation: docs/{name}.md"
 
 
 def _with_settings(command: Callable[..., None], words: Sequence[str] | None) -> Callable[..., None]:
