@@ -195,6 +195,12 @@ MISTAKES: dict[str, tuple[Callable[[unibound.Trained], object], str]] = {
     "objects for data": (lambda m: unibound.fit(object()), "not numbers"),
     "complex numbers": (lambda m: unibound.fit(X.astype(complex)), "not numbers"),
     "a complex tensor": (lambda m: unibound.fit(torch.from_numpy(X) * 1j), "complex"),
+    "a sparse tensor": (lambda m: unibound.fit(torch.from_numpy(X).to_sparse()), "a sparse_coo tensor; give a dense"),
+    "a meta tensor": (lambda m: m.score(torch.from_numpy(X).to("meta")), "x is a meta tensor"),
+    "a nested tensor": (
+        lambda m: m.encode(torch.nested.nested_tensor([torch.zeros(3), torch.ones(2)], layout=torch.jagged)),
+        "x is a jagged tensor",
+    ),
     "data of one dimension": (lambda m: unibound.fit(X[:, 0, 0]), "[count, pixels...]"),
     "nothing": (lambda m: unibound.fit(X[:0]), "too few"),
     "one datum": (lambda m: unibound.fit(X[:1]), "too few"),

@@ -74,6 +74,9 @@ def rows_of(x: Any, who: str = "x") -> Rows:
     if isinstance(x, Tensor):
         if x.is_complex():
             raise UsageError(f"{who} holds complex numbers; give their parts as elements of their own")
+        if x.is_meta or x.is_quantized or x.layout is not torch.strided:
+            kind = "quantized" if x.is_quantized else "meta" if x.is_meta else str(x.layout).removeprefix("torch.")
+            raise UsageError(f"{who} is a {kind} tensor; give a dense one that holds its numbers")
         return Rows.of(x.detach().cpu())
     if isinstance(x, np.ma.MaskedArray):
         raise UsageError(f"{who} is a masked array; give {who}.data, and missing={who}.mask beside it")
