@@ -302,7 +302,7 @@ class TestFit:
                 [[0.2, 1], [0.7, 0]],
                 support.boolean,
                 "none",
-                "likelihood l, for train, is over bits.*hold 0.2; binarize",
+                "likelihood l, for train, is over bits.*hold 0.7; binarize",
             ),
             ([[0.2, 1], [0.7, 0]], support.real, "threshold", "binarization threshold makes bits.*over reals"),
             ([[0, 7], [2, 0]], support.boolean, None, "holds counts, which are no grey levels"),
