@@ -12,6 +12,25 @@ from unibound.errors import UsageError
 from unibound.support import Constraint
 from unibound.weights import log1mexp
 
+MAX_CHANNELS = 4
+"""What comes in more of them is no image, or one with its channels last."""
+
+
+def image(event_shape: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
+    """Channels of an image [C, H, W], and the shape of its pixels; whatever else is one channel of pixels [*X].
+
+    Raises:
+        UsageError: more than 4 channels.
+    """
+    if len(event_shape) != 3:
+        return 1, tuple(event_shape)
+    if event_shape[0] > MAX_CHANNELS:
+        raise UsageError(
+            f"logistic_mixture needs images [C, H, W] of at most {MAX_CHANNELS} channels, but a datum is of shape "
+            f"{list(event_shape)}; move the channels to the front"
+        )
+    return event_shape[0], tuple(event_shape[1:])
+
 
 class RoundedLogistics(Distribution):
     """Pixels of C channels, each pixel from a mixture of M rounded logistics: batch shape [...], event shape [*X].

@@ -13,6 +13,7 @@ from torch.distributions import Distribution
 from torch.nn.functional import conv2d, pad
 
 from unibound import support
+from unibound.distributions.levels import MAX_CHANNELS
 from unibound.draws import Drawn, draw
 from unibound.errors import UsageError
 from unibound.likelihood import Likelihood
@@ -20,8 +21,6 @@ from unibound.support import Constraint
 
 FIRST, LATER = 3, 1
 """Rows that the first convolution reaches upwards, and those after it."""
-MAX_CHANNELS = 4
-"""What comes in more of them is no image, or one with its channels last."""
 
 
 class Before(nn.Module):

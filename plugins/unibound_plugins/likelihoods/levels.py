@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.nn.functional import softplus
 
-from unibound import Likelihood, UsageError, hookimpl, support
-from unibound.distributions.levels import RoundedLogistics
+from unibound import Likelihood, hookimpl, support
+from unibound.distributions.levels import RoundedLogistics, image
 from unibound.support import Constraint
 
 
@@ -71,11 +71,11 @@ class LogisticMixture(Likelihood):
         return support.levels(self.levels)
 
     def outputs(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
-        *_, pixels = self._image(event_shape)
+        *_, pixels = image(event_shape)
         return (self.num_components * sum(self._numbers(event_shape)), *pixels)
 
     def __call__(self, outputs: Tensor, event_shape: tuple[int, ...]) -> Distribution:
-        _, pixels = self._image(event_shape)
+        _, pixels = image(event_shape)
         lead = outputs.shape[: outputs.dim() - len(pixels) - 1]
         flat = outputs.reshape(*lead, self.num_components, sum(self._numbers(event_shape)), -1)  # [..., M, numbers, P]
         logits, location, raw, coefficients = flat.split(self._numbers(event_shape), -2)
@@ -83,20 +83,9 @@ class LogisticMixture(Likelihood):
         scale = self.min_scale + softplus(raw)
         return RoundedLogistics(log_weights, location, scale, coefficients, self.levels, event_shape)
 
-    def _image(self, event_shape: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
-        """Channels of an image, and the shape of its pixels."""
-        if len(event_shape) != 3:
-            return 1, tuple(event_shape)
-        if event_shape[0] > 4:
-            raise UsageError(
-                f"logistic_mixture needs images [C, H, W] of at most 4 channels, but a datum is of shape "
-                f"{list(event_shape)}; move the channels to the front"
-            )
-        return event_shape[0], tuple(event_shape[1:])
-
     def _numbers(self, event_shape: tuple[int, ...]) -> list[int]:
         """How many logits, locations, scales and coefficients one component of a pixel has."""
-        channels, _ = self._image(event_shape)
+        channels, _ = image(event_shape)
         return [1, channels, channels, channels * (channels - 1) // 2]
 
 

@@ -10,11 +10,8 @@ from torch.distributions import Distribution
 from torch.nn.functional import softplus
 
 from unibound import Prior, UsageError, hookimpl, support
-from unibound.distributions.levels import RoundedLogistics
+from unibound.distributions.levels import RoundedLogistics, image
 from unibound.support import Constraint
-
-MAX_CHANNELS = 4
-"""What comes in more of them is no image, or one with its channels last."""
 
 
 class LogisticMixture(Prior):
@@ -53,13 +50,8 @@ class LogisticMixture(Prior):
                 f"{num_components} and {min_scale:g}"
             )
         self.levels, self.min_scale = levels, min_scale
-        channels = event_shape[0] if len(event_shape) == 3 else 1
-        if channels > MAX_CHANNELS:
-            raise UsageError(
-                f"logistic_mixture needs images [C, H, W] of at most {MAX_CHANNELS} channels, but a datum is of shape "
-                f"{list(event_shape)}; move the channels to the front"
-            )
-        pixels = math.prod(event_shape) // channels
+        channels, of_pixels = image(event_shape)
+        pixels = math.prod(of_pixels)
         middles = (2 * torch.arange(num_components) + 1) / num_components - 1  # evenly over all levels
         self.logits = nn.Parameter(torch.zeros(num_components, pixels))  # [M, P]
         self.location = nn.Parameter(middles.view(-1, 1, 1).repeat(1, channels, pixels))  # [M, C, P]
