@@ -18,7 +18,7 @@ from unibound.draws import Drawn, draw, draw_pieces, log_pieces, unscored
 from unibound.errors import UsageError
 from unibound.generation import Generation
 from unibound.networks import Inference
-from unibound.weights import Layers
+from unibound.weights import Layers, choose
 
 Backward = Literal["all", "resampled"]
 """Which particles are sent back through p: all, or of each datum one that is drawn by its weight, for all."""
@@ -174,7 +174,7 @@ class JointBound(nn.Module):
             return Particles(tau, _path(posterior, tau, log_q) if path_only else log_q, log_p, posterior)
         log_p = self._scored(x, tau)
         _require_one_each("log p(x, tau)", log_p, tau)
-        at = self.choose(log_p - log_q.detach()), torch.arange(len(x), device=x.device)
+        at = self.choose(log_p - log_q.detach())[0], torch.arange(len(x), device=x.device)
         chosen = tau[at].unsqueeze(0)  # [1, B, *Z]
         if reparameterized:
             log_chosen = log_q[at] if isinstance(posterior, Drawn) else posterior.log_prob(chosen)
@@ -189,11 +189,9 @@ class JointBound(nn.Module):
         _require_one_each("log p(x, tau)", whole, tau)
         return Particles(tau, sum(log_q[1:], log_q[0]), whole, posterior, layers)
 
-    def choose(self, log_w: Tensor) -> Tensor:
-        """Draw one particle of each datum by its weight: log_w [K, B] to indices [B]."""
-        # The largest of log-weights that a Gumbel draw each was added to; NaN among them stays for others to report.
-        waiting = torch.empty_like(log_w, dtype=torch.float64).exponential_()
-        return (log_w - waiting.log()).argmax(0)
+    def choose(self, log_w: Tensor, count: int = 1) -> Tensor:
+        """Draw particles of each datum by their weights: log_w [K, B] to their numbers [count, B]."""
+        return choose(log_w, count)
 
     @torch.no_grad()
     def _scored(self, x: Tensor, tau: Tensor) -> Tensor:

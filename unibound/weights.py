@@ -21,6 +21,16 @@ def normalized(log_w: Tensor) -> Tensor:
     return log_w.softmax(0)
 
 
+def choose(log_w: Tensor, count: int = 1) -> Tensor:
+    """Draw numbers of particles of each datum, independently and as often as they weigh: [K, B] to [count, B].
+
+    NaN among log-weights stays for others to report: the numbers are then any.
+    """
+    heights = normalized(log_w.double()).cumsum(0).T.contiguous()  # [B, K]; float32 loses the light ones of many
+    at = torch.rand(len(heights), count, dtype=heights.dtype, device=heights.device) * heights[:, -1:]
+    return torch.searchsorted(heights, at, right=True).clamp(max=len(log_w) - 1).T
+
+
 def reweighted(log_w: Tensor, values: Tensor) -> Tensor:
     """Self-normalized mean sum_k w~_k values_k of each datum: [K, B] twice to [B]; no gradient to log_w.
 
@@ -64,8 +74,7 @@ def effective_sample_size(log_w: Tensor) -> Tensor:
 
     Source: Kong, "A note on importance sampling using standardized weights" (1992).
     """
-    log_w = log_w.double()
-    return torch.exp(2 * log_w.logsumexp(0) - (2 * log_w).logsumexp(0))
+    return 1 / normalized(log_w.double()).square().sum(0)
 
 
 def vimco_signal(log_w: Tensor) -> Tensor:

@@ -155,8 +155,8 @@ class Digits:
             self.rest = self.rest // base
         return torch.stack(digits)
 
-    def choose(self, log_w: Tensor) -> Tensor:
-        chosen = self.take(len(log_w), log_w.shape)
+    def choose(self, log_w: Tensor, count: int) -> Tensor:
+        chosen = self.take(len(log_w), torch.Size([count, log_w.shape[1]]))
         self.log_prob = self.log_prob + log_w.log_softmax(0).gather(0, chosen).sum(0)
         return chosen
 

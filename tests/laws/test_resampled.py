@@ -105,7 +105,7 @@ class AlwaysTheFirst(Resampling):
 class TheBest(Resampling):
     def chosen(self, right: Callable[[Tensor], Tensor], log_w: Tensor) -> Tensor:
         right(log_w)
-        return log_w.argmax(0)
+        return log_w.argmax(0, keepdim=True)
 
 
 class ByNoWeight(Resampling):
@@ -160,13 +160,15 @@ def test_a_choice_for_another_datum_dies() -> None:
     assert "changes the gradient of a datum's surrogate" in verdict.detail
 
 
-def test_what_is_chosen_is_as_frequent_as_its_weight() -> None:
+@pytest.mark.parametrize(("data", "count"), [(40_000, 1), (1, 40_000), (200, 200)])
+def test_what_is_chosen_is_as_frequent_as_its_weight(data: int, count: int) -> None:
     joint, log_w = World.of_bits(1).joint, torch.tensor([-700.0, -699.0, -702.5, -torch.inf]).double()
     torch.manual_seed(0)
-    chosen = joint.choose(log_w.unsqueeze(1).expand(-1, 40_000))
+    chosen = joint.choose(log_w.unsqueeze(1).expand(-1, data), count)
+    assert chosen.shape == (count, data)
     exact = log_w.softmax(0)
-    count = torch.bincount(chosen, minlength=4) / 40_000
-    assert ((count - exact).abs() <= 5 * (exact * (1 - exact) / 40_000).sqrt()).all()
+    seen = torch.bincount(chosen.flatten(), minlength=4) / 40_000
+    assert ((seen - exact).abs() <= 5 * (exact * (1 - exact) / 40_000).sqrt()).all()
     assert len(rehearse(World.of_bits(1), Resampling()).datum) == 8 * 4**2 * 2
 
 

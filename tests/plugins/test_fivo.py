@@ -144,7 +144,7 @@ class Filter(Estimator):
             total = total + self.added(log_w, last)
             if not last:
                 state = p.recurrence.after(state, z, x, t)
-                state = self.kept(state, torch.stack([joint.choose(self.by(log_w.detach())) for _ in range(k)]))
+                state = self.kept(state, joint.choose(self.by(log_w.detach()), k))
         return Estimate(-total, total.detach(), None, "lower")
 
     def check(self, joint: JointBound, x: Tensor) -> None:

@@ -72,9 +72,9 @@ class Normals(Independent):
         """log p(value) [...] in nats; value broadcasts against the mean."""
         log_scale = self.base_dist.scale.log() + math.log(2 * math.pi) / 2
         square = ((value - self.base_dist.loc) / self.base_dist.scale).square()
-        if not (events := tuple(range(-self.reinterpreted_batch_ndims, 0))):
-            return -square / 2 - log_scale  # a sum over no dimensions would be one over all
-        return -square.sum(events) / 2 - log_scale.sum(events)
+        if events := tuple(range(-self.reinterpreted_batch_ndims, 0)):  # a sum over no dimensions would be one over all
+            square, log_scale = square.sum(events), log_scale.sum(events)
+        return square * -0.5 - log_scale
 
 
 class PointMass(Distribution):

@@ -174,14 +174,14 @@ def resampling_noise(joint: JointBound, estimator: Estimator, x: Tensor, repeats
     joint, total = copy.deepcopy(joint).train(), {}
     right, choices = joint.choose, 0
 
-    def anew(log_w: Tensor) -> Tensor:
+    def anew(log_w: Tensor, count: int = 1) -> Tensor:
         """Another choice; what is drawn after it stays as it was."""
         nonlocal choices
-        right(log_w)
+        right(log_w, count)
         choices += 1
         with torch.random.fork_rng():
             torch.manual_seed(choices)
-            return right(log_w)
+            return right(log_w, count)
 
     for _ in range(repeats):
         if estimator.persistent:

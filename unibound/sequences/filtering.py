@@ -8,14 +8,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from unibound import weights
 from unibound.draws import draw
 from unibound.sequences.recurrent import RecurrentGeneration, RecurrentInference
 from unibound.weights import effective_sample_size, log_mean_exp
-
-
-def resample(log_w: Tensor) -> Tensor:
-    """Numbers of particles [K, B], drawn independently in proportion to the weights of log-weights [K, B]."""
-    return torch.multinomial(log_w.softmax(0).T, len(log_w), replacement=True).T
 
 
 def _keep(values: Tensor, chosen: Tensor) -> Tensor:
@@ -28,7 +24,7 @@ def filtering_bound(
     p: RecurrentGeneration,
     x: Tensor,
     k: int,
-    choose: Callable[[Tensor], Tensor] = resample,
+    choose: Callable[[Tensor, int], Tensor] = weights.choose,
     *,
     threshold: float = 1.0,
     reparameterized: bool = False,
@@ -46,7 +42,7 @@ def filtering_bound(
         p: what they are weighed by.
         x: data [B, *X].
         k: number of particles K.
-        choose: maps log-weights [K, B] to numbers of particles [K, B], each in proportion to its weight.
+        choose: draws so many particles of each datum by log-weights [K, B]: their numbers [count, B].
         threshold: a datum's particles are resampled where their effective sample size is below this share of K.
         reparameterized: let gradients flow through the draws.
     Raises:
@@ -57,6 +53,7 @@ def filtering_bound(
     state, z, memory = p.recurrence.start(torch.Size([k, len(x)])), None, None
     log_w = state.new_zeros(k, len(x))  # since the last resampling
     total, same = state.new_zeros(len(x)), torch.arange(k, device=x.device).unsqueeze(1)
+    resampling = k > 1 and threshold > 0
     for t in range(p.recurrence.steps):
         memory = q.follower.look(memory, z, state, x, t)
         z, log_q = (one.squeeze(0) for one in draw(q.step(state, x, memory, t), 1, reparameterized=reparameterized))
@@ -64,9 +61,9 @@ def filtering_bound(
         log_w = log_w + log_x + log_z - log_q  # [K, B]
         if t + 1 < p.recurrence.steps:
             state = p.recurrence.after(state, z, x, t)
-            weights = log_w.detach()
-            uneven = effective_sample_size(weights) < threshold * k  # [B]
-            chosen = torch.where(uneven, choose(weights), same)  # [K, B]
+        if t + 1 < p.recurrence.steps and resampling:
+            uneven = effective_sample_size(log_w.detach()) < threshold * k  # [B]
+            chosen = torch.where(uneven, choose(log_w.detach(), k), same)  # [K, B]
             state, z = _keep(state, chosen), _keep(z, chosen)
             memory = None if memory is None else _keep(memory, chosen)
             total = total + torch.where(uneven, log_mean_exp(log_w), 0.0)

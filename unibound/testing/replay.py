@@ -106,12 +106,12 @@ class Replay:
         self.log_prob = self.log_prob - math.log(len(log_p)) + log_p[chain, pick]
         return x[chain, pick], tau[chain, pick]
 
-    def _choose(self, log_w: Tensor) -> Tensor:
-        """Every particle in turn [B], as likely as its weight of log_w [K, B]."""
+    def _choose(self, log_w: Tensor, count: int = 1) -> Tensor:
+        """Every particle in turn [count, B], as likely as its weight of log_w [K, B]."""
         self._demand_rows(log_w.shape[1])
-        chosen = self._digits(len(log_w), 1)  # [1, B]
-        self.log_prob = self.log_prob + log_w.log_softmax(0).gather(0, chosen)[0]
-        return chosen[0]
+        chosen = self._digits(len(log_w), count)
+        self.log_prob = self.log_prob + log_w.log_softmax(0).gather(0, chosen).sum(0)
+        return chosen
 
     def _digits(self, base: int, count: int) -> Tensor:
         """The next digits of every row: [count, B]."""

@@ -3,7 +3,6 @@
 from typing import ClassVar
 
 import attrs
-import torch
 from attrs.validators import ge, le
 from torch import Tensor
 
@@ -56,12 +55,9 @@ class FIVO(Estimator):
         return frozenset() if resampled else super().unbiased
 
     def __call__(self, joint: JointBound, x: Tensor) -> Estimate:
-        def choose(log_w: Tensor) -> Tensor:
-            return torch.stack([joint.choose(log_w) for _ in log_w])  # [K, B]
-
         q, p = recurrent(joint)
         options = {"threshold": self.threshold, "reparameterized": True}
-        bound = filtering_bound(q, p, x, self.num_particles, choose, **options)  # [B]
+        bound = filtering_bound(q, p, x, self.num_particles, joint.choose, **options)  # [B]
         return Estimate(-bound, bound.detach(), log_weights=None, side="lower")
 
     def check(self, joint: JointBound, x: Tensor) -> None:
