@@ -29,7 +29,7 @@ from results import FOLDER, machine
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from unibound import Run
+from unibound import Run, kernels
 from unibound.kernels import fused, reference
 from unibound.runs.train import Training
 from unibound.settings import sources
@@ -57,9 +57,10 @@ class Sizes:
     draws: int = 100_000
     epochs: int = 10
     seconds: float = 60.0
+    backend: str = "inductor"
 
 
-TINY = Sizes((5, 6), 32, 8, 4, (3, 2, 4), 4, (2,), 4, 16, 1, 400, 1, 5.0)
+TINY = Sizes((5, 6), 32, 8, 4, (3, 2, 4), 4, (2,), 4, 16, 1, 400, 1, 5.0, "eager")
 
 
 def clock(device: str, work: Callable[[], object]) -> float:
@@ -220,6 +221,27 @@ def training(device: str, sizes: Sizes) -> dict[str, Any]:
     return rows
 
 
+def compiling(device: str, sizes: Sizes) -> dict[str, Any]:
+    """The same step by itself, as --compile has it, and in CUDA graphs, which launch all kernels at once."""
+    kernels.leave_untraced()
+    rows = {}
+    x = (torch.rand(sizes.batch, 784) < 0.13).float()
+    there = x.to(device)
+    for k in sizes.particles:
+        systems: dict[str, Callable[[], object]] = {}
+        for name in ("by itself", "default", "reduce-overhead"):
+            made, estimator = make_training(x, k, 5)
+            ours = moved_training(made, there)
+            if name != "by itself":
+                mode = {} if sizes.backend == "eager" else {"mode": name}  # of which that knows none
+                call = torch.compile(estimator.__call__, backend=sizes.backend, **mode)
+                ours._called = lambda _, call=call: call
+            systems[name] = lambda ours=ours, estimator=estimator: ours.step(estimator, there)
+        found = race(device, systems, sizes.rounds)
+        rows[f"K = {k}"] = {"ms": found, "of itself": {n: ms / found["by itself"] for n, ms in found.items()}}
+    return rows
+
+
 def moved(loop: VimcoRBM, device: str) -> VimcoRBM:
     """A loop by hand whose tensors are there, with the optimizer of the parameters there."""
     loop.q, loop.g, loop.chains = loop.q.to(device), loop.g.to(device), loop.chains.to(device)
@@ -248,7 +270,7 @@ def recipe(device: str, sizes: Sizes) -> dict[str, Any]:
     return {"seconds of training": seconds, "nll": result.nll, "agrees": math.isfinite(result.nll)}
 
 
-PARTS = (agreement, transitions, annealing, reverse, training, recipe)
+PARTS = (agreement, transitions, annealing, reverse, training, compiling, recipe)
 
 
 def main(words: list[str] | None = None) -> bool:
