@@ -101,6 +101,16 @@ def test_flag_for_one_of_several_stages_is_refused() -> None:
         sources.resolve([file("[[stage]]\n[[stage]]"), flags(epochs=Flag("3"))])
 
 
+def test_a_flag_is_meant_for_the_only_stage() -> None:
+    text = "epochs = 9\n[[stage]]\nepochs = 2\nestimator = {name = 'vimco', num_particles = 7}"
+    named = {"1": {"optimizer": {"learning_rate": Flag("0.5")}}}
+    words = flags(epochs=Flag("3"), estimator={"num_particles": Flag("4")}, stage=named, seed=Flag("6"))
+    settings = sources.resolve([file(text), words])
+    (stage,) = settings.stages
+    assert (stage.epochs, stage.estimator.name, stage.estimator.settings.num_particles) == (3, "vimco", 4)
+    assert (stage.optimizer.learning_rate, settings.seed) == (0.5, 6)
+
+
 def test_variables_that_are_no_settings_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UNIBOUND_DATA_HOME", "/nowhere")
     assert sources.from_environment().values == {}

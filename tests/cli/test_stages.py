@@ -83,7 +83,7 @@ def test_another_estimator_for_a_stage_drops_the_settings_of_the_first(cli: Cli)
         ("--stage.4.chains.steps many", ["stage 4: chains.steps: must be a whole number"]),
         ("--stage.4.chains.step 3", ["stage 4: chains.step: unknown setting; did you mean 'steps'?"]),
         ("--stage.4.chains 3", ["stage 4: chains", "must be"]),
-        ("--epochs 3", ["--epochs: cannot be set for a run of several stages"]),
+        ("--epochs 3", ["--epochs: cannot be set for a run of several stages", "or as stage.last.epochs"]),
     ],
 )
 def test_what_is_no_stage_or_no_setting_of_one_is_refused(cli: Cli, words: str, parts: list[str]) -> None:

@@ -39,7 +39,8 @@ def resolve(layers: list[Layer]) -> Settings:
     """Merge layers, the strongest last, and read them as Settings.
 
     Fields of a stage may stand at the top level, where they are the defaults of every [[stage]] table. A layer may
-    change a stage that another wrote: by its number, as `last`, or by its estimator where no other has that.
+    change a stage that another wrote: by its number, as `last`, or by its estimator where no other has that; the only
+    one there is without a name.
 
     Raises:
         UsageError: an unknown name or an ill-typed value, with its source.
@@ -49,14 +50,15 @@ def resolve(layers: list[Layer]) -> Settings:
         for name in layer.values:
             if name not in TOP_FIELDS:
                 raise UsageError(f"{layer.spell(name)}: {_unknown(name, TOP_FIELDS)}")
-        merged = _merge(merged, layer.values | _edited(merged.get("stage"), layer))
+        merged = _merge(merged, _in_stages(merged.get("stage"), layer))
     base = {name: merged.pop(name) for name in STAGE_FIELDS if name in merged}
     tables = merged.pop("stage", [])
     if not (isinstance(tables, list) and all(isinstance(table, dict) for table in tables)):
         raise UsageError(f"{_spell(layers, ('stage',))}: must be written as [[stage]] tables")
     if tables and (stray := [name for name in base if _is_typed(base[name])]):
         where = _spell(layers, (stray[0],))
-        raise UsageError(f"{where}: cannot be set for a run of several stages; set it in their [[stage]] tables")
+        cure = f"set it in one of their [[stage]] tables, or as stage.last.{stray[0]}"
+        raise UsageError(f"{where}: cannot be set for a run of several stages; {cure}")
     merged["stages"] = [_merge(base, table) for table in tables or [{}]]
     try:
         return converter.structure(merged, Settings)
@@ -64,11 +66,17 @@ def resolve(layers: list[Layer]) -> Settings:
         raise UsageError(_explain(error, layers, tables)) from error
 
 
-def _edited(tables: Any, layer: Layer) -> dict[str, Any]:
-    """The stages as a layer changes them, `{"stage": {"1": {...}}}`, where it does."""
-    changes = layer.values.get("stage")
+def _in_stages(tables: Any, layer: Layer) -> dict[str, Any]:
+    """What a layer says, with what it changes of the stages that others wrote, `{"stage": {"1": {...}}}`, in them."""
+    values = dict(layer.values)
+    changes = values.get("stage", {})
     if not isinstance(changes, dict):
-        return {}
+        return values
+    if isinstance(tables, list) and len(tables) == 1 and isinstance(tables[0], dict):
+        tables = [_merge(tables[0], {name: values.pop(name) for name in STAGE_FIELDS if name in values})]
+        values["stage"] = tables
+    if not changes:
+        return values
     if not tables or not isinstance(tables, list):
         which, change = next(iter(changes.items()))
         inner = f".{next(iter(change))}" if isinstance(change, dict) and change else ""
@@ -80,7 +88,7 @@ def _edited(tables: Any, layer: Layer) -> dict[str, Any]:
             raise UsageError(f"{layer.spell(f'stage.{which}')}: names no setting; write stage.{which}.epochs, say")
         index = _index(tables, which, layer)
         tables[index] = _merge(tables[index], change)
-    return {"stage": tables}
+    return values | {"stage": tables}
 
 
 def _index(tables: list[dict[str, Any]], which: str, layer: Layer) -> int:
