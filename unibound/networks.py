@@ -3,14 +3,18 @@
 Shapes: B batch, *X one datum, *Z one latent.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
+from unibound.distributions import flows
 from unibound.draws import Chain, flat
 from unibound.errors import UsageError
+from unibound.likelihood import Likelihood
 
 
 class Inference(nn.Module, ABC):
@@ -115,6 +119,59 @@ def _weighed(one: Distribution, other: Distribution) -> Distribution:
     precision = 1 / one.variance + 1 / other.variance
     mean = (one.mean / one.variance + other.mean / other.variance) / precision
     return Independent(Normal(mean, precision.rsqrt(), validate_args=False), 1, validate_args=False)
+
+
+def hidden_layers(widths: Sequence[int]) -> nn.Sequential:
+    """Linear layers of the given widths with an ELU after each."""
+    return nn.Sequential(
+        *(part for fan_in, fan_out in pairwise(widths) for part in (nn.Linear(fan_in, fan_out), nn.ELU()))
+    )
+
+
+class Bent(Inference):
+    """q(tau | x): the posterior of a fully connected network, bent by a flow that sees what the network says beside.
+
+    Args:
+        hidden: widths of the network's hidden layers.
+        posterior: reads the network's outputs; where the flow begins.
+        size: elements of tau.
+        layers: the maps of the flow, none or some.
+        context: numbers by which each of them sees x.
+        x_mean: mean of the data [*X].
+        undo: take each map backwards, as it is of those that score in one pass.
+    """
+
+    x_mean: Tensor
+
+    def __init__(
+        self,
+        hidden: Sequence[int],
+        posterior: Likelihood,
+        size: int,
+        layers: nn.ModuleList,
+        context: int,
+        x_mean: Tensor,
+        *,
+        undo: bool,
+    ) -> None:
+        super().__init__()
+        self.posterior, self.size, self.x_dims = posterior, size, x_mean.dim()
+        widths = [x_mean.numel(), *hidden]
+        self.hidden = hidden_layers(widths)
+        self.outputs = nn.Linear(widths[-1], math.prod(posterior.outputs((size,))))
+        self.context = nn.Linear(widths[-1], context) if layers else None
+        self.layers, self.undo = layers, undo
+        self.register_buffer("x_mean", x_mean.flatten())
+
+    def forward(self, x: Tensor) -> Distribution:
+        units = self.hidden(x.flatten(-self.x_dims) - self.x_mean)  # [..., H]
+        outputs = self.outputs(units).unflatten(-1, self.posterior.outputs((self.size,)))
+        base = self.posterior(outputs, (self.size,))
+        if self.context is None:
+            return base
+        context = self.context(units)  # [..., C]
+        bends = [layer(context) for layer in self.layers]
+        return flows.Flow(base, [bend.inv for bend in bends] if self.undo else bends)
 
 
 class Extended(Inference):

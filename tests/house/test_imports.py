@@ -17,7 +17,8 @@ claim disk errors kernels moved tails
 ranks
 record support weights
 data draws likelihood
-distributions networks
+distributions
+networks
 prior
 energies generation
 bidirectional joint missing partition sequences settled sigmoid_bound

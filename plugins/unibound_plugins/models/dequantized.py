@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Literal
 
 import attrs
@@ -17,6 +16,7 @@ from unibound import Directed, Generator, Inference, JointBound, Likelihood, Mod
 from unibound.distributions import Logistic, flows
 from unibound.distributions.flattening import flatten
 from unibound.draws import Drawn, draw
+from unibound.networks import Bent
 from unibound.support import Constraint, describe, real, same
 
 
@@ -142,43 +142,6 @@ class Even(Inference):
         return Independent(Logistic(torch.zeros_like(x), x.new_ones(())), 1, validate_args=False)
 
 
-class Learned(Inference):
-    """s by what a network says of the datum: a posterior, and a flow that bends it, if there is one.
-
-    Args:
-        widths: of the datum in a row, D, and of hidden layers.
-        posterior: where the flow begins.
-        layers: the maps of the flow, none or some.
-        context: numbers by which each of them sees x.
-        undo: take each map backwards, as it is of those that score in one pass.
-        x_mean: mean of the data in a row [D].
-    """
-
-    x_mean: Tensor
-
-    def __init__(
-        self, widths: list[int], posterior: Likelihood, layers: nn.ModuleList, context: int, undo: bool, x_mean: Tensor
-    ) -> None:
-        super().__init__()
-        pairs = [(nn.Linear(fan_in, fan_out), nn.ELU()) for fan_in, fan_out in pairwise(widths)]
-        self.posterior, self.shape = posterior, (len(x_mean),)
-        self.hidden = nn.Sequential(*(module for pair in pairs for module in pair))
-        self.outputs = nn.Linear(widths[-1], math.prod(posterior.outputs(self.shape)))
-        self.context = nn.Linear(widths[-1], context) if layers else None
-        self.layers, self.undo = layers, undo
-        self.register_buffer("x_mean", x_mean)
-
-    def forward(self, x: Tensor) -> Distribution:
-        units = self.hidden(x - self.x_mean)
-        outputs = self.outputs(units).unflatten(-1, self.posterior.outputs(self.shape))
-        base = self.posterior(outputs, self.shape)
-        if self.context is None:
-            return base
-        context = self.context(units)
-        bends = [layer(context) for layer in self.layers]
-        return flows.Flow(base, [bend.inv for bend in bends] if self.undo else bends)
-
-
 class Noise(Inference):
     """q(tau | x): the level is x's, and where in its interval is drawn.
 
@@ -261,11 +224,11 @@ class Dequantized(Model):
         q = Noise(self.levels, tuple(x_mean.shape), inside)
         return JointBound(q, Directed(prior, Rounding(self.levels, x_mean.dim())))
 
-    def learned(self, posterior: Likelihood, x_mean: Tensor) -> Learned:
+    def learned(self, posterior: Likelihood, x_mean: Tensor) -> Bent:
         """q(s | x) of data in a row, of mean [D]."""
         size, count = len(x_mean), self.num_layers if self.noise == "flow" else 0
         layers = flows.layers(self.kind, count, size, self.context, self.flow_hidden) if count else nn.ModuleList()
-        return Learned([size, *self.hidden], posterior, layers, self.context, self.kind == "maf", x_mean)
+        return Bent(self.hidden, posterior, size, layers, self.context, x_mean, undo=self.kind == "maf")
 
 
 @hookimpl

@@ -1,7 +1,6 @@
 """Fully connected networks, and a posterior that flows: reals drawn from a simple q and bent, how depends on x."""
 
 import math
-from itertools import pairwise
 from typing import Literal
 
 import attrs
@@ -9,50 +8,10 @@ from attrs.validators import deep_iterable, ge, min_len
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from unibound import Directed, Generator, Inference, JointBound, Likelihood, Model, Prior, UsageError, hookimpl
+from unibound import Directed, Generator, JointBound, Likelihood, Model, Prior, UsageError, hookimpl
 from unibound.distributions import flows
+from unibound.networks import Bent, hidden_layers
 from unibound.support import describe, real, same
-
-
-def stack(widths: list[int]) -> nn.Sequential:
-    """Linear layers of the given widths with an ELU after each."""
-    pairs = [(nn.Linear(fan_in, fan_out), nn.ELU()) for fan_in, fan_out in pairwise(widths)]
-    return nn.Sequential(*(module for pair in pairs for module in pair))
-
-
-class FlowInference(Inference):
-    """q(tau | x): the posterior of a network, bent by layers that see what the network says beside."""
-
-    x_mean: Tensor
-
-    def __init__(
-        self,
-        widths: list[int],
-        posterior: Likelihood,
-        layers: nn.ModuleList,
-        context: int,
-        size: int,
-        x_mean: Tensor,
-        *,
-        undo: bool,
-    ) -> None:
-        super().__init__()
-        self.posterior, self.size, self.x_dims = posterior, size, x_mean.dim()
-        self.hidden = stack([x_mean.numel(), *widths])
-        self.outputs = nn.Linear(widths[-1], math.prod(posterior.outputs((size,))))
-        self.context = nn.Linear(widths[-1], context) if layers else None
-        self.layers, self.undo = layers, undo
-        self.register_buffer("x_mean", x_mean.flatten())
-
-    def forward(self, x: Tensor) -> Distribution:
-        units = self.hidden(x.flatten(-self.x_dims) - self.x_mean)  # [..., H]
-        outputs = self.outputs(units).view(*units.shape[:-1], *self.posterior.outputs((self.size,)))
-        base = self.posterior(outputs, (self.size,))
-        if self.context is None:
-            return base
-        context = self.context(units)  # [..., C]
-        bends = [layer(context) for layer in self.layers]
-        return flows.Flow(base, [bend.inv for bend in bends] if self.undo else bends)
 
 
 class FlowGenerator(Generator):
@@ -61,7 +20,9 @@ class FlowGenerator(Generator):
     def __init__(self, widths: list[int], likelihood: Likelihood, x_shape: tuple[int, ...]) -> None:
         super().__init__()
         self.likelihood, self.x_shape = likelihood, x_shape
-        self.network = nn.Sequential(stack(widths), nn.Linear(widths[-1], math.prod(likelihood.outputs(x_shape))))
+        self.network = nn.Sequential(
+            hidden_layers(widths), nn.Linear(widths[-1], math.prod(likelihood.outputs(x_shape)))
+        )
 
     def forward(self, tau: Tensor) -> Distribution:
         outputs = self.network(tau).view(*tau.shape[:-1], *self.likelihood.outputs(self.x_shape))
@@ -107,7 +68,7 @@ class Flow(Model):
             raise UsageError(f"flow bends reals, but its latents are {describe(over)}; use a prior over reals")
         size, up = self.num_latents, list(self.hidden)
         layers = flows.layers(self.kind, self.num_layers, size, self.context, self.flow_hidden)
-        q = FlowInference(up, posterior, layers, self.context, size, x_mean, undo=self.kind == "maf")
+        q = Bent(self.hidden, posterior, size, layers, self.context, x_mean, undo=self.kind == "maf")
         return JointBound(q, Directed(prior, FlowGenerator([size, *reversed(up)], likelihood, tuple(x_mean.shape))))
 
 
