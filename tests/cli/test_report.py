@@ -10,6 +10,7 @@ import pytest
 from running import Cli, Words, refused
 
 from unibound import Run
+from unibound.report.panels import PANELS
 from unibound.settings import sources
 
 VOID = {"meta", "img", "br", "link", "input", "path", "use", "rect", "circle"}
@@ -149,6 +150,22 @@ def test_page_shows_what_there_is(
     text = page(cli).text
     assert {words for words in there if words not in text} == set()
     assert {words for words in absent if words in text} == set()
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"), [(0, []), (1, [1]), (4, [1, 2, 3, 4]), (5, [1, 2, 4, 5]), (10, [1, 4, 7, 10])]
+)
+def test_layers_are_shown_from_the_first_to_the_last(count: int, shown: list[int]) -> None:
+    looked = {"done": 1, **{f"nats_of_layer_{layer}": -1.0 for layer in range(1, count + 1)}}
+    (panel,) = [panel for panel in PANELS if "layer" in panel.title]
+    assert [curve.label for curve in panel.curves([looked, {"done": 2}])] == [f"layer {layer}" for layer in shown]
+
+
+def test_of_one_particle_no_sample_size_is_said(cli: Cli, tiny: Words) -> None:
+    assert cli(*tiny(without=("prior",), estimator="sgvb", estimator__num_particles=1, prior="gaussian")).code == 0
+    lines = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    assert [line["ess"] for line in lines] == [None] * len(lines)
+    assert lines[-1]["valid_ess"] >= 1
 
 
 def test_stages_are_marked(cli: Cli, tiny: Words) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from unibound.report.curves import Curve, Line
+from unibound.report.curves import COLORS, Curve, Line
 
 
 @attrs.frozen
@@ -13,7 +13,8 @@ class Panel:
 
     Args:
         title: what it shows.
-        metrics: names in metrics.jsonl, by the label of their curve.
+        metrics: names in metrics.jsonl, by the label of their curve; `*` stands for the numbers of all there are, of
+            which no more are shown than there are colors.
         unit: of the vertical axis.
         healthy: what to look for, in a sentence or two.
     """
@@ -25,7 +26,18 @@ class Panel:
 
     def curves(self, lines: Sequence[Line]) -> list[Curve]:
         """Those of the curves that have points."""
-        return [curve for label, name in self.metrics.items() if (curve := Curve.of(label, lines, name)).points]
+        found, known = {}, {name: None for line in lines for name in line}
+        for label, name in self.metrics.items():
+            start, star, _ = name.partition("*")
+            numbers = [each.removeprefix(start) for each in known if star and each.startswith(start)]
+            found |= {label.replace("*", one): start + one for one in _evenly(numbers)} if star else {label: name}
+        return [curve for label, name in found.items() if (curve := Curve.of(label, lines, name)).points]
+
+
+def _evenly(names: list[str]) -> list[str]:
+    """As many as there are colors, from the first to the last."""
+    most = len(COLORS)
+    return names if len(names) <= most else [names[round(i * (len(names) - 1) / (most - 1))] for i in range(most)]
 
 
 PANELS = (
@@ -71,10 +83,11 @@ PANELS = (
     ),
     Panel(
         "What each layer adds to the bound",
-        {f"layer {layer}": f"nats_of_layer_{layer}" for layer in range(1, 5)},
+        {"layer *": "nats_of_layer_*"},
         "nats",
-        "Of layers of latents, from the datum up: below 0 by what a layer carries. Healthy is every layer away from 0; "
-        "one that settles there carries nothing. Only that of the top must be below 0, and all of a ladder.",
+        "Of layers of latents, four where there are more, from the datum up: below 0 by what a layer carries. Healthy "
+        "is every layer away from 0; one that settles there carries nothing. Only that of the top must be below 0, and "
+        "all of a ladder.",
     ),
     Panel(
         "Active units",

@@ -34,7 +34,7 @@ class Epoch:
         stage: index of the stage.
         epoch: passes done in this stage, this one included.
         bound: mean bound in nats, of log p*(x); None where the estimator claims none.
-        ess: mean effective sample size of the particles' weights.
+        ess: mean effective sample size of the particles' weights; None where there is one or none.
         seconds: what it took.
     """
 
@@ -243,7 +243,7 @@ class Training:
 
 
 def _size(log_w: Tensor | None) -> Tensor | None:
-    return None if log_w is None else effective_sample_size(log_w)
+    return None if log_w is None or len(log_w) == 1 else effective_sample_size(log_w)
 
 
 def _mean(batchwise: list[Tensor | None]) -> float | None:
