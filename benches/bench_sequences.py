@@ -76,17 +76,21 @@ def bench_vrnn(race, num_particles):
 class DRAW(Loop):
     """One pass over the canvas, which q looks at before each step and p adds to; without attention."""
 
-    def __init__(self, num_particles: int, x_mean: Tensor) -> None:
+    def __init__(self, num_particles: int, x_mean: Tensor, width: int) -> None:
         size = len(x_mean)
-        self.k, self.x_mean = num_particles, x_mean
+        self.k, self.x_mean, self.width = num_particles, x_mean, width
         self.blank = nn.Parameter(torch.zeros(size))
-        self.painter, self.viewer = nn.GRUCell(LATENTS, WIDTH), nn.GRUCell(2 * size + WIDTH, WIDTH)
-        self.paint, self.encoder = nn.Linear(WIDTH, size), nn.Linear(WIDTH, 2 * LATENTS)
+        self.painter, self.viewer = nn.GRUCell(LATENTS, width), nn.GRUCell(2 * size + width, width)
+        self.paint, self.encoder = nn.Linear(width, size), nn.Linear(width, 2 * LATENTS)
         self.prepare()
 
     def loss(self, x: Tensor) -> Tensor:
         x = x.flatten(1).expand(self.k, -1, -1).flatten(0, 1)  # [K B, X]
-        canvas, painting, seen = self.blank.expand_as(x), x.new_zeros(len(x), WIDTH), x.new_zeros(len(x), WIDTH)
+        canvas, painting, seen = (
+            self.blank.expand_as(x),
+            x.new_zeros(len(x), self.width),
+            x.new_zeros(len(x), self.width),
+        )
         log_w, centered = x.new_zeros(len(x)), x - self.x_mean
         for _ in range(STEPS):
             seen = self.viewer(torch.cat([centered, x - canvas.sigmoid(), painting], -1), seen)
@@ -99,12 +103,12 @@ class DRAW(Loop):
         return -(log_w.logsumexp(0) - math.log(self.k)).mean()
 
 
-@pytest.mark.parametrize("num_particles", [1, 10])
-def bench_draw(race, num_particles):
-    x = (torch.rand(BATCH, STEPS, FEATURES) < 0.3).float()
+@pytest.mark.parametrize(("num_particles", "side", "width"), [(1, 8, WIDTH), (10, 8, WIDTH), (1, 28, 256)])
+def bench_draw(race, num_particles, side, width):
+    x = (torch.rand(BATCH, side, side) < 0.3).float()
     torch.manual_seed(0)
-    plain = DRAW(num_particles, x.flatten(1).mean(0))
-    ours, iwae = training("draw", "iwae", num_particles, x, num_latents=LATENTS, width=WIDTH, steps=STEPS)
+    plain = DRAW(num_particles, x.flatten(1).mean(0), width)
+    ours, iwae = training("draw", "iwae", num_particles, x, num_latents=LATENTS, width=width, steps=STEPS)
     race({"hand": lambda: plain.step(x), "iwae": lambda: ours.step(iwae, x)}, targets={"iwae": 1.15})
 
 
