@@ -96,7 +96,7 @@ class Watched:
             return None
         return (
             f"{self.saturated:.0%} of the bits of q are certain: particles are all alike, and the prior has to fit a "
-            "code; take a larger weight decay, fewer latents, or begin with fewer epochs of autoencoder"
+            "code; take a larger weight decay, more latents, or begin with fewer epochs of autoencoder"
         )
 
     @property
