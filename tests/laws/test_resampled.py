@@ -12,7 +12,7 @@ from unibound import Directed, Estimate, Estimator, JointBound, UsageError, regi
 from unibound.testing import EXAMS, World, expected_bound, expected_gradient, rehearse, variance
 from unibound.testing.networks import BitGenerator, BitInference, LinearGenerator, LinearInference
 from unibound.testing.priors import Bell, Table
-from unibound.weights import log_mean_exp, vimco_signal
+from unibound.weights import choose, log_mean_exp, vimco_signal
 
 BITS: dict[str, Callable[[], World]] = {
     "bits": lambda: World.of_bits(10),
@@ -170,6 +170,11 @@ def test_what_is_chosen_is_as_frequent_as_its_weight(data: int, count: int) -> N
     seen = torch.bincount(chosen.flatten(), minlength=4) / 40_000
     assert ((seen - exact).abs() <= 5 * (exact * (1 - exact) / 40_000).sqrt()).all()
     assert len(rehearse(World.of_bits(1), Resampling()).datum) == 8 * 4**2 * 2
+
+
+@pytest.mark.parametrize("log_w", [[torch.nan, 0.0], [-torch.inf, -torch.inf], [0.0, torch.nan], [torch.inf, 0.0]])
+def test_what_cannot_be_weighed_is_left_for_others_to_report(log_w: list[float]) -> None:
+    assert set(choose(torch.tensor(log_w).unsqueeze(1), 50).flatten().tolist()) <= {0, 1}
 
 
 class Unsteady(BitGenerator):
