@@ -11,7 +11,6 @@ from torch import Tensor
 from unibound import weights
 from unibound.draws import draw
 from unibound.sequences.recurrent import RecurrentGeneration, RecurrentInference
-from unibound.weights import effective_sample_size, log_mean_exp
 
 
 def _keep(values: Tensor, chosen: Tensor) -> Tensor:
@@ -59,13 +58,14 @@ def filtering_bound(
         z, log_q = (one.squeeze(0) for one in draw(q.step(state, x, memory, t), 1, reparameterized=reparameterized))
         log_x, log_z = p.step(state, x, z, t)
         log_w = log_w + log_x + log_z - log_q  # [K, B]
-        if t + 1 < p.recurrence.steps:
-            state = p.recurrence.after(state, z, x, t)
-        if t + 1 < p.recurrence.steps and resampling:
-            uneven = effective_sample_size(log_w.detach()) < threshold * k  # [B]
+        if t + 1 == p.recurrence.steps:
+            break
+        state = p.recurrence.after(state, z, x, t)
+        if resampling:
+            uneven = weights.effective_sample_size(log_w.detach()) < threshold * k  # [B]
             chosen = torch.where(uneven, choose(log_w.detach(), k), same)  # [K, B]
             state, z = _keep(state, chosen), _keep(z, chosen)
             memory = None if memory is None else _keep(memory, chosen)
-            total = total + torch.where(uneven, log_mean_exp(log_w), 0.0)
+            total = total + torch.where(uneven, weights.log_mean_exp(log_w), 0.0)
             log_w = torch.where(uneven, 0.0, log_w)
-    return total + log_mean_exp(log_w)
+    return total + weights.log_mean_exp(log_w)
