@@ -1,5 +1,6 @@
 """A posterior that flows: drawn and scored in one pass, whatever library the flow is from."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from unibound_plugins.estimators.rws import RWS
 from unibound_plugins.estimators.sgvb import SGVB
 
 from unibound import Directed, Inference, JointBound, registries
+from unibound.distributions.flattening import flatten
 from unibound.distributions.flows import Flow, Planar
 from unibound.draws import draw
 from unibound.evaluation.evaluate import evaluate
@@ -203,3 +205,23 @@ def test_a_value_of_each_datum_is_scored_under_each_other(kind: str) -> None:
     got = q.log_prob(tau)
     assert got.shape == (5, 5)
     torch.testing.assert_close(got, q.log_prob(tau.expand(5, 5, 3).contiguous()), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("flow", FLOWS)
+@torch.no_grad()
+def test_it_can_be_made_less_sure_of_itself(flow: type[FlowInference]) -> None:
+    made = scatter(joint_of(flow).q, 1, scale=0.3)(data(3))
+    flat = flatten(made, 4.0)
+    assert flat is not None
+    (tau, log_q), (wide, log_flat) = draw(made, 4000), draw(flat, 4000)
+    assert wide.shape == tau.shape
+    assert (log_q - log_flat).mean() == pytest.approx(2 * math.log(4), abs=0.5)  # of two elements, but for the bends
+    torch.testing.assert_close(flat.log_prob(wide), log_flat)
+    assert (made.log_prob(wide) - log_flat).exp().mean() == pytest.approx(1.0, abs=0.2)  # both are normalized
+    torch.testing.assert_close(flatten(made, 1.0).log_prob(tau), log_q)
+
+
+@torch.no_grad()
+def test_evaluation_looks_beyond_it() -> None:
+    found = evaluate(scatter(joint_of(PlanarInference), 2, scale=0.3), data(100), num_particles=200)
+    assert "a flattened q" in found.conclusion

@@ -21,6 +21,7 @@ from torch.distributions import (
 )
 
 from unibound.distributions import Bits, Logistic, PointMass
+from unibound.distributions.flows import Flow
 from unibound.draws import Chain
 
 Make = Callable[[list[Tensor]], Distribution]
@@ -103,6 +104,12 @@ def _(made: MixtureSameFamily, factor: float) -> Distribution | None:
 def _(made: TransformedDistribution, factor: float) -> Distribution | None:
     base = flatten(made.base_dist, factor)
     return None if base is None else TransformedDistribution(base, made.transforms, validate_args=False)
+
+
+@flatten.register
+def _(made: Flow, factor: float) -> Distribution | None:
+    base = flatten(made.base, factor)
+    return None if base is None else Flow(base, made.transforms)
 
 
 @flatten.register

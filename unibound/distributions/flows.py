@@ -45,13 +45,14 @@ class Flow(Drawn):
 
     def __init__(self, base: Distribution, transforms: Sequence[Transform]) -> None:
         library = zuko()
+        self.base, self.transforms = base, tuple(transforms)
         whole = library.transforms.ComposedTransform(*transforms)
         self.flow = library.distributions.NormalizingFlow(whole.inv, base)
         super().__init__(base.batch_shape, base.event_shape, validate_args=False)
 
     @property
     def has_rsample(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.flow.base.has_rsample
+        return self.base.has_rsample
 
     def draw(self, count: int, *, reparameterized: bool) -> tuple[Tensor, Tensor]:
         if reparameterized or not torch.is_grad_enabled():
