@@ -33,7 +33,7 @@ def entry(run: Path, evaluation: dict[str, Any] | None = None) -> dict[str, Any]
         "command": command,
         "commit": environment["commit"],
         "seed": settings["seed"],
-        "data": settings["data"]["name"],
+        "data": Path(settings["data"]["name"]).name,  # of a file, without its place
         "data_sha256": environment["data_sha256"],
         "processor": environment["processor"],
         "threads": environment["threads"],
