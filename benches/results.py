@@ -54,12 +54,16 @@ class Bench:
 def save(measured: Mapping[str, Bench]) -> Path:
     """Write the benches into this machine's file, beside those that were not run again; return its path."""
     path = FOLDER / f"{re.sub(r'[^a-z0-9]+', '-', processor().lower()).strip('-')}-{os.cpu_count()}c.json"
-    before = json.loads(path.read_text())["benches"] if path.exists() else {}
+    before = json.loads(path.read_text()) if path.exists() else {"machine": {}, "benches": {}}
+    now = {name: value for name, value in machine().items() if value is not None}  # what is gone raced in what is kept
     benches = {
         name: attrs.asdict(bench, filter=_is_known, value_serializer=_rounded) for name, bench in measured.items()
     }
     FOLDER.mkdir(exist_ok=True)
-    content = {"machine": machine(), "benches": dict(sorted({**before, **benches}.items()))}
+    content = {
+        "machine": {**machine(), **before["machine"], **now},
+        "benches": dict(sorted({**before["benches"], **benches}.items())),
+    }
     path.write_text(json.dumps(content, indent=1) + "\n")
     return path
 
