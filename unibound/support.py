@@ -202,7 +202,11 @@ def _stranger(x: Tensor, inside: Tensor) -> str:
         return "a row that is none"
     outside = x[~inside]
     value = (outside.min() if outside.min() < 0 else outside.max()).item()  # which is the farthest off
-    return f"{value:.3g}" if value == value else "NaN"
+    if value != value:
+        return "NaN"
+    # As few digits as show it: one half of a step from 1 must not read as 1.
+    shown = (f"{value:.{digits}g}" for digits in (3, 6, 9, 17))
+    return next(text for text in shown if "." in text or float(text) == value)
 
 
 def _cure(support: Constraint, x: Tensor) -> str:
