@@ -86,11 +86,8 @@ class DRAW(Loop):
 
     def loss(self, x: Tensor) -> Tensor:
         x = x.flatten(1).expand(self.k, -1, -1).flatten(0, 1)  # [K B, X]
-        canvas, painting, seen = (
-            self.blank.expand_as(x),
-            x.new_zeros(len(x), self.width),
-            x.new_zeros(len(x), self.width),
-        )
+        canvas, nothing = self.blank.expand_as(x), x.new_zeros(len(x), self.width)
+        painting, seen = nothing, nothing
         log_w, centered = x.new_zeros(len(x)), x - self.x_mean
         for _ in range(STEPS):
             seen = self.viewer(torch.cat([centered, x - canvas.sigmoid(), painting], -1), seen)

@@ -55,13 +55,14 @@ def save(measured: Mapping[str, Bench]) -> Path:
     """Write the benches into this machine's file, beside those that were not run again; return its path."""
     path = FOLDER / f"{re.sub(r'[^a-z0-9]+', '-', processor().lower()).strip('-')}-{os.cpu_count()}c.json"
     before = json.loads(path.read_text()) if path.exists() else {"machine": {}, "benches": {}}
-    now = {name: value for name, value in machine().items() if value is not None}  # what is gone raced in what is kept
+    now = machine()
+    known = {name: value for name, value in now.items() if value is not None}  # what is gone raced in what is kept
     benches = {
         name: attrs.asdict(bench, filter=_is_known, value_serializer=_rounded) for name, bench in measured.items()
     }
     FOLDER.mkdir(exist_ok=True)
     content = {
-        "machine": {**machine(), **before["machine"], **now},
+        "machine": {**now, **before["machine"], **known},
         "benches": dict(sorted({**before["benches"], **benches}.items())),
     }
     path.write_text(json.dumps(content, indent=1) + "\n")

@@ -204,7 +204,7 @@ def _stranger(x: Tensor, inside: Tensor) -> str:
     value = (outside.min() if outside.min() < 0 else outside.max()).item()  # which is the farthest off
     if value != value:
         return "NaN"
-    # As few digits as show it: one half of a step from 1 must not read as 1.
+    # As few digits as show it: 0.9996 must not read as 1.
     shown = (f"{value:.{digits}g}" for digits in (3, 6, 9, 17))
     return next(text for text in shown if "." in text or float(text) == value)
 
