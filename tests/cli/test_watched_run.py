@@ -85,6 +85,17 @@ def test_a_run_that_is_not_watched_ends_with_the_same_weights(
     assert [line["valid_nll"] for line in metrics("watched")] == [line["valid_nll"] for line in metrics("blind")]
 
 
+def test_a_look_evaluates_as_many_data_as_it_is_told(cli: Cli, tiny: Words, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(session, "watch", lambda _, x, valid, **__: seen.append((len(x), valid)) or Watched())
+    for few, count in ((3, 3), (10**6, 8)):  # all there are
+        words = tiny(f"few-{few}", epochs=1, validate_data=few)
+        assert cli(*words).code == 0
+        of_all, valid = seen.pop()
+        assert of_all == 8
+        assert len(valid.bounds) == count
+
+
 def test_a_log_has_a_line_for_every_look(cli: Cli, tiny: Words) -> None:
     lines = cli(*tiny(epochs=5, validate_every=4)).err.splitlines()
     assert lines[0] == "5 epochs into run"

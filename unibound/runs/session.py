@@ -68,7 +68,8 @@ def epochs(run: "Run", *, resume: bool, say: Say) -> Generator[Progress | None]:
             if run.settings.looks_after(epoch.stage, epoch.epoch, done):
                 with training.overflow_reported(), training.averages.in_place():
                     few = min(100, run.settings.num_particles)
-                    valid = ranks.of_first(run.evaluate("valid", num_particles=few, posterior="none"))
+                    options = {"num_particles": few, "limit": run.settings.validate_data, "posterior": "none"}
+                    valid = ranks.of_first(run.evaluate("valid", **options))
                     watched = watch(run.joint, run.splits.rows("valid"), valid, seed=run.settings.seed)
                     pictures.save_look(run.path, run.joint, done, seed=run.settings.seed)
                 valid_nll, log_z, stuck, certain = valid.nll, valid.log_z, watched.stuck, watched.certain

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import attrs
 import torch
-from attrs.validators import ge, gt, le, lt
+from attrs.validators import ge, gt, le, lt, optional
 
 from unibound.data.binarization import Binarization
 from unibound.errors import UsageError
@@ -203,6 +203,7 @@ class Settings(Record):
         batch_size: data per training step.
         num_particles: particles per datum of the evaluation.
         validate_every: epochs between looks at the validation set.
+        validate_data: data of a look, evenly spread over the validation set; by default all of it.
         keep: the weights that a run ends with: the newest, or the best by validation NLL of those looked at, which a
             look whose log Z is not trustworthy never is.
         seed: of every random number of the run.
@@ -229,6 +230,7 @@ class Settings(Record):
     batch_size: int = attrs.field(default=50, validator=ge(1))
     num_particles: int = attrs.field(default=5000, validator=ge(1))
     validate_every: int = attrs.field(default=10, validator=ge(1))
+    validate_data: int | None = attrs.field(default=None, validator=optional(ge(1)))
     keep: Literal["newest", "best"] = "newest"
     seed: int = attrs.field(default=0, validator=[ge(0), lt(2**63)])
     threads: int = attrs.field(default=1, validator=[ge(1), le(MAX_THREADS)])
