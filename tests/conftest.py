@@ -23,6 +23,13 @@ def _draws_of_its_own() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def _no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test says is the same on a machine with a GPU, which only those of kernels look for."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # of processes that a test begins
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _no_power_cut() -> Iterator[None]:
     """Nothing waits for a disk, which takes longer than a small run; `core/test_disk.py` holds what is flushed."""

@@ -4,6 +4,7 @@ The vocabulary is that of `torch.distributions.constraints`, and two words more:
 is that of a single element of an event, whatever the event's shape; `one_hot` alone is one of the last dimension.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -113,6 +114,12 @@ def values(support: Constraint | None) -> tuple[float, ...] | None:
         low, high = _ends(support)
         return tuple(float(value) for value in range(int(low), int(high) + 1))
     return None
+
+
+def places(x: Tensor, listed: Sequence[float]) -> Tensor:
+    """Which of some values, listed in order, each element is: the nearest, since a GPU divides inexactly."""
+    order = torch.tensor(listed, dtype=torch.float64, device=x.device)
+    return torch.bucketize(x.double(), (order[1:] + order[:-1]) / 2)
 
 
 def is_discrete(support: Constraint | None) -> bool:

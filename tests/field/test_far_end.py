@@ -20,7 +20,7 @@ from unibound.evaluation.memory import bytes_per_particle
 from unibound.evaluation.reach import reach
 from unibound.networks import Inference
 from unibound.runs.result import Result
-from unibound.support import boolean, integer_interval, real
+from unibound.support import boolean, integer_interval, levels, real
 
 SLOW = pytest.mark.slow
 QUICK = {"num_particles": 1000, "num_chains": 50, "temperatures": 200, "raise_cases": 0}
@@ -149,6 +149,16 @@ def test_so_it_is_in_words_of_an_evaluation() -> None:
         assert "the model is worse" not in found.conclusion
         assert ("the bound is worse" in found.conclusion) is (-found.nll < base)
     assert -found.nll < base
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_levels_are_counted_however_they_are_rounded(dtype: torch.dtype) -> None:
+    """Half of 256 levels are the next float32 where they are multiplied by 1 / 255, as a GPU does to divide."""
+    steps = torch.randint(256, (60, 5))
+    exactly = steps.double() / 255
+    multiplied = (steps.float() * (1 / torch.tensor(255.0))).to(dtype)
+    assert (multiplied != exactly.to(dtype)).any()
+    assert independent(multiplied, levels(256)) == independent(exactly, levels(256))
 
 
 def test_independence_is_judged_by_the_other_data() -> None:

@@ -17,6 +17,11 @@ if not torch.cuda.is_available():
 TWINS = {"compiled": "numba", "fused": "triton"}
 
 
+@pytest.fixture(autouse=True)
+def _no_gpu() -> None:
+    """There may be one here."""
+
+
 def load(name: str) -> ModuleType:
     if name in TWINS and find_spec(TWINS[name]) is None:
         pytest.skip(f"the {name} kernels need {TWINS[name]}, which is not installed")

@@ -3,7 +3,7 @@
 import torch
 
 from unibound.data.rows import Data
-from unibound.support import Constraint, values
+from unibound.support import Constraint, places, values
 
 AT_ONCE = 1000  # data
 
@@ -22,7 +22,8 @@ def independent(x: Data, over: Constraint | None) -> float | None:
     """
     if (listed := values(over)) is None:
         return None
-    counts = torch.zeros(len(listed), x[:1].numel(), dtype=torch.float64, device=x.device)  # [V, X]
+    first = len(listed) * torch.arange(x[:1].numel(), device=x.device)  # where the counts of each element begin
+    counts = torch.zeros(len(listed) * len(first), dtype=torch.float64, device=x.device)
     for some in x.split(AT_ONCE):
-        counts += torch.stack([(some.flatten(1) == value).sum(0) for value in listed])
+        counts += torch.bincount((first + places(some.flatten(1), listed)).flatten(), minlength=len(counts))
     return -torch.xlogy(counts, counts / (len(x) - 1 + len(listed))).sum().item() / len(x)

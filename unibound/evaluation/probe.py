@@ -15,7 +15,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from unibound.data.rows import Data, spread
 from unibound.sequences.autoregressive import Predicted
 from unibound.sequences.predictor import Masked
-from unibound.support import Constraint, values
+from unibound.support import Constraint, places, values
 
 Codes = Callable[[Tensor], Tensor]
 """Draws a code of each datum, without gradients: [B, *X] to [B, *Z]."""
@@ -115,7 +115,6 @@ def _normal(tau: Tensor) -> LogProb:
 def _as_bits(tau: Tensor, listed: Sequence[float]) -> Tensor:
     """Codes [B, *Z] of listed values, each value's number written in bits [B, D]."""
     digits = max(1, math.ceil(math.log2(len(listed))))
-    order = torch.tensor(listed, device=tau.device, dtype=tau.dtype)
-    number = (tau.flatten(1).unsqueeze(-1) - order).abs().argmin(-1, keepdim=True)  # [B, Z, 1]
-    places = 2 ** torch.arange(digits, device=tau.device)
-    return (number // places % 2).float().flatten(1)
+    number = places(tau.flatten(1), listed).unsqueeze(-1)  # [B, Z, 1]
+    powers = 2 ** torch.arange(digits, device=tau.device)
+    return (number // powers % 2).float().flatten(1)

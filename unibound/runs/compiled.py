@@ -33,8 +33,27 @@ def compiled(estimator: Estimator) -> Call:
     return torch.compile(estimator.__call__)
 
 
+@cache
+def graphed(estimator: Estimator) -> Call:
+    """`compiled`, with all kernels of a pass recorded as one CUDA graph each way, which is launched at once.
+
+    Source: as `compiled`, section 5.3.
+    """
+    kernels.leave_untraced()
+    call = torch.compile(estimator.__call__, mode="reduce-overhead")
+
+    def step(joint: JointBound, x: Tensor) -> Estimate:
+        torch.compiler.cudagraph_mark_step_begin()
+        said = call(joint, x)
+        # What is kept beyond the step is copied, since the next one writes to the same place.
+        bound, log_w = (None if value is None else value.clone() for value in (said.bound, said.log_weights))
+        return Estimate(said.surrogate, bound, log_w, said.side)
+
+    return step
+
+
 def compiled_on(device: torch.device) -> Callable[[Estimator], Call]:
-    """`compiled`, tried once on a device. Raises UsageError if torch.compile does not work for it."""
+    """How estimators are compiled for a device, tried once. Raises UsageError if torch.compile does not work for it."""
     try:
         torch.compile(torch.neg)(torch.ones(2, device=device))
     except Exception as error:  # of whatever is missing: each backend has its own
@@ -43,4 +62,4 @@ def compiled_on(device: torch.device) -> Callable[[Estimator], Call]:
             f"compile needs what torch.compile needs for {device.type}, as a C++ compiler: {reason}; install it, or "
             "leave compile out"
         ) from error
-    return compiled
+    return graphed if device.type == "cuda" else compiled

@@ -5,6 +5,7 @@ from typing import Any
 import attrs
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from unibound.data.rows import Data, spread
 from unibound.distributions import Bits
@@ -13,7 +14,7 @@ from unibound.evaluation.diagnose import count_active
 from unibound.evaluation.evaluate import Evaluation
 from unibound.joint import JointBound
 from unibound.runs.carried import DRAWS, LIMIT, carried
-from unibound.support import values
+from unibound.support import places, values
 
 SURE = 0.05
 """A bit is saturated if its probability is closer than this to 0 or to 1."""
@@ -175,7 +176,7 @@ def _crossed(prior: EnergyPrior, codes: Tensor) -> float | None:
     begin = torch.cat([codes[:: -(-len(codes) // STARTS)], prior.chains])
     both = torch.stack([begin, prior.move(begin, SPAN * prior.steps)]).flatten(2)  # [2, N + M, Z]
     if listed is not None and len(listed) > 2:  # whose numbers are but names
-        both = torch.cat([both == value for value in listed], 2)
+        both = one_hot(places(both, listed), len(listed)).flatten(2)
     both = both.double()
     _, spread, axes = torch.pca_lowrank(both[0], q=1)
     beyond = (both - both[0].mean(0)) @ axes[:, 0] > 0  # [2, N + M]
