@@ -53,7 +53,8 @@ def entry(run: Path, evaluation: dict[str, Any] | None = None) -> dict[str, Any]
 def _without_places(words: list[str]) -> list[str]:
     """A command without where its files lay, which the digest of the data says better."""
     places = [at for at, word in enumerate(words) if word in ("--data.folder", "--run-dir")]
-    return [word for at, word in enumerate(words) if at not in places and at - 1 not in places]
+    named = [Path(word).name if before == "--data" else word for before, word in zip(["", *words], words, strict=False)]
+    return [word for at, word in enumerate(named) if at not in places and at - 1 not in places]
 
 
 def _recipe(command: list[str]) -> str:

@@ -4,10 +4,12 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 from unibound import UsageError
 from unibound.data import Rows, Splits, batches, binarize, fit, read_npz, sample_bits, scale
@@ -48,6 +50,24 @@ def test_they_are_read_as_numbers_whichever_way(kind: str, monkeypatch: pytest.M
     assert torch.equal(kept.part(slice(10, 20))[:], right[10:20])
     wide = kept.to(torch.device("cpu"), torch.float64)
     assert torch.equal(wide[:], right.double())
+
+
+class AsAGPUDivides(TorchFunctionMode):
+    """By a plain number it multiplies by the inverse, which is off a bit."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (torch.div, torch.Tensor.div, torch.Tensor.__truediv__) and not torch.is_tensor(args[1]):
+            return args[0] * (1 / torch.tensor(args[1], dtype=torch.float32))
+        return func(*args, **(kwargs or {}))
+
+
+def test_levels_are_the_same_numbers_on_every_device() -> None:
+    """Or else what a GPU trained on would be other data to whoever resumes or evaluates it elsewhere."""
+    kept = Rows.of(np.arange(256, dtype=np.uint8).reshape(64, 4)).divided(255)
+    here = kept[:]
+    with AsAGPUDivides():
+        assert not torch.equal(kept.kept.float() / 255.0, here)
+        assert torch.equal(kept[:], here)
 
 
 def test_what_is_kept_is_narrow() -> None:

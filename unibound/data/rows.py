@@ -73,7 +73,9 @@ class Rows:
             return bits.reshape(-1, *self.event_shape).to(self.dtype)
         if self.divisor == 1:
             return kept.to(self.dtype)
-        return kept.to(torch.float32).div(self.divisor).to(self.dtype)  # as if they had been kept as float32
+        # By a plain number a GPU divides inexactly, and its levels would be others.
+        divisor = torch.full((), self.divisor, dtype=torch.float32, device=kept.device)
+        return kept.to(torch.float32).div(divisor).to(self.dtype)  # as if they had been kept as float32
 
     def split(self, count: int) -> Iterator[Tensor]:
         """All the data, so many at a time."""
