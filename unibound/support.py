@@ -119,7 +119,7 @@ def values(support: Constraint | None) -> tuple[float, ...] | None:
 def places(x: Tensor, listed: Sequence[float]) -> Tensor:
     """Which of some values, listed in order, each element is: the nearest, since a GPU divides inexactly."""
     order = torch.tensor(listed, dtype=torch.float64, device=x.device)
-    return torch.bucketize(x.double(), (order[1:] + order[:-1]) / 2)
+    return torch.bucketize(x.double().contiguous(), (order[1:] + order[:-1]) / 2)
 
 
 def is_discrete(support: Constraint | None) -> bool:

@@ -136,3 +136,14 @@ def test_mean_field_of_all_layers_at_once_falls_and_layer_by_layer_does_not() ->
         climbed = [bound(pieces, sweeps) for sweeps in range(6)]
         assert (min(after - before for before, after in itertools.pairwise(climbed)) < -1e-3) == falls
         assert (climbed[-1] < climbed[0] + 1.0) == falls
+
+
+def test_what_p_allows_by_chance_does_not_end_an_evaluation() -> None:
+    """Where q is sure of x, even values of x and h are possible now and then: those that hit the datum."""
+    machine = scatter(DBM((6,), hidden=(2, 2), num_chains=8), 7)
+    joint = Identity().build(machine, BITS, BITS, torch.full((6,), 0.5)).eval()
+    x, log_z = all_bits((6,))[::7], normalize(joint, Exact(), all_bits((6,)))
+    for seed in range(6):
+        torch.manual_seed(seed)
+        found = evaluate(joint, x, num_particles=10, normalized=log_z)
+        assert "even values of what q leaves open" in found.conclusion

@@ -45,7 +45,7 @@ def of_codes(train: Data, valid: Data, codes: Codes, over: Constraint | None, st
         return None if over is not None and over.is_discrete else _normal(codes(spread(train, MOST)[:]))
     seen = _as_bits(codes(spread(train, MOST)[:]), listed)  # [N, D]
     size = seen.shape[1]
-    net, order = Masked(size, (500,)), torch.arange(size)
+    net, order = Masked(size, (500,)), torch.arange(size, device=seen.device)
     _begin(net.output_weight, net.output_bias, seen)
     bits = Predicted(net, order, (size,))
     return _fitted(net, lambda x, tau: bits.log_prob(_as_bits(tau, listed)), train, valid, codes, steps)

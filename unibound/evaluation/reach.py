@@ -31,6 +31,8 @@ MAX_LACK = 0.5
 TIGHT = 0.1
 """Nats that it may lack on dreams before more temperatures are tried."""
 
+FEW = 50
+"""Data that tell what to begin at."""
 LEAST, MOST = 100, 2000
 """Draws per datum of such a look, whatever the number of particles."""
 
@@ -150,7 +152,9 @@ def reach(
         return f"the model gives no data of its own to try the bound on ({error})"
     like = x[torch.arange(len(own), device=x.device) % len(x)]  # of dreams is missing what is of data
     dreams = own.masked_fill(like.isnan(), math.nan), tau, heuristic
-    look = _Look(joint, x[index], bounds[index], plan, min(max(num_particles, LEAST), MOST), at_once)
+    few = x[index[:FEW]]
+    names = frozenset(start.name for start in starts(joint.p, few, joint.q(few)))
+    look = _Look(joint, x[index], bounds[index], plan, names, min(max(num_particles, LEAST), MOST), at_once)
     first, *more = plan.temperatures
     found = look.at(first, *dreams)
     for temperatures in more:
@@ -186,6 +190,7 @@ class _Look:
     x: Tensor  # [N, *X]
     bounds: Tensor  # [N]
     plan: Plan
+    names: frozenset[str]  # of what to begin at
     num_particles: int
     at_once: int
 
@@ -235,7 +240,7 @@ class _Look:
 
     def _paths(self, temperatures: int, x: Tensor) -> dict[str, Path]:
         posterior = self.joint.q(x)
-        found = starts(self.joint.p, x, posterior)
+        found = starts(self.joint.p, x, posterior, self.names)
         if temperatures == 1:
             blend = Blend(_shares(found, self.chains))
             return {blend.name: Path(self.joint.p, x, blend, (), self.at_once)}

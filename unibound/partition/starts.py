@@ -5,6 +5,7 @@ Shapes: M chains, B data, *Z one latent, L layers. Everything is in nats, float6
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 
 import attrs
 import torch
@@ -145,25 +146,36 @@ class Blend(Start):
         return torch.stack([start.log_prob(tau, log_terms) + math.log(share) for start, share in self.parts])
 
 
-def starts(p: Generation, x: Tensor, posterior: Distribution) -> list[Start]:
-    """Where to begin for data x [B, *X]: at q(tau | x), and wherever else p and q allow."""
+def starts(p: Generation, x: Tensor, posterior: Distribution, names: Collection[str] | None = None) -> list[Start]:
+    """Where to begin for data x [B, *X]: at q(tau | x), and wherever else p and q allow.
+
+    Args:
+        p: the generation side.
+        x: the data.
+        posterior: their q(tau | x).
+        names: what to begin at, known of other data; what p allows is found out by chance, and may differ.
+    """
     found: list[Start] = [Given("q", posterior)]
     if (flat := flatten(posterior, FLATTER)) is not None and flat is not posterior:
         found.append(Given("a flattened q", flat))
     if p.unnormalized is None and len(p.log_terms(x, posterior.sample())) > 1:
         found.append(FromPrior(p, len(x)))
-    return found + _even(p, x, posterior)
+    found += _even(p, x, posterior, tried=names is None)
+    return found if names is None else [start for start in found if start.name in names]
 
 
-def _even(p: Generation, x: Tensor, posterior: Distribution) -> list[Start]:
-    """Even values, if p allows any, and those of what q leaves open: a point mass may be p's own, or q's blindness."""
+def _even(p: Generation, x: Tensor, posterior: Distribution, tried: bool) -> list[Start]:
+    """Even values, where p allows any that are tried, and those of what q leaves open.
+
+    A point mass may be p's own, or q's blindness.
+    """
     tau, parts = posterior.sample(), pieces(posterior)  # [B, *Z]
     listed = {support.values(p.support or support.of(made)) for _, made in parts}
     if len(listed) > 1 or (each := listed.pop()) is None:
         return []
     sure = torch.cat([torch.full((size,), isinstance(made, PointMass), device=tau.device) for size, made in parts])
     found: list[Start] = [Even(tau, each, torch.zeros_like(sure))]
-    if not p.log_joint(x, found[0].draw(TRIED)).isfinite().any():
+    if tried and not p.log_joint(x, found[0].draw(TRIED)).isfinite().any():
         found = []
     if sure.any() and not sure.all():
         found.append(Even(tau, each, sure, "even values of what q leaves open"))
