@@ -25,3 +25,10 @@ def test_a_generator_of_its_own_widths_and_dropout() -> None:
 def test_by_default_it_is_the_mirror() -> None:
     joint = MLP(num_latents=2, hidden=(5, 4)).assemble(Gaussian((2,)), Bernoulli(), Bernoulli(), torch.zeros(3))
     assert linear(joint.p) == [(2, 4), (4, 5), (5, 3)]
+
+
+def test_large_data_have_more_latents_by_default() -> None:
+    """Each of a few latents that have to tell many data apart is certain, and q no longer chooses."""
+    shapes = {(8, 8): 20, (4,): 20, (160,): 20, (28, 28): 98, (3, 32, 32): 200}
+    assert {shape: MLP().prior_shape(shape)[0] for shape in shapes} == shapes
+    assert MLP(num_latents=7).prior_shape((28, 28)) == (7,)

@@ -59,7 +59,8 @@ class MLP(Model):
     """Fully connected q(tau | x) and p(x | tau).
 
     Args:
-        num_latents: elements of tau.
+        num_latents: elements of tau; by default 20, or one for eight elements of a datum where that is more, and 200 at
+            most: q is certain of every one of a few latents that have to tell many data apart.
         hidden: widths of the inference network's hidden layers.
         generator_hidden: widths of the generator's, from the latents to the data; by default those above, reversed.
         activation: nonlinearity between layers.
@@ -67,7 +68,7 @@ class MLP(Model):
         generator_dropout: unless the generator has its own here.
     """
 
-    num_latents: int = attrs.field(default=20, validator=attrs.validators.ge(1))
+    num_latents: int | None = attrs.field(default=None, validator=attrs.validators.optional(attrs.validators.ge(1)))
     hidden: tuple[int, ...] = attrs.field(
         default=(200, 200), validator=attrs.validators.deep_iterable(attrs.validators.ge(1))
     )
@@ -84,7 +85,7 @@ class MLP(Model):
     )
 
     def prior_shape(self, x_shape: tuple[int, ...]) -> tuple[int, ...]:
-        return (self.num_latents,)
+        return (self.num_latents or min(max(20, math.prod(x_shape) // 8), 200),)
 
     def assemble(self, prior: Prior, likelihood: Likelihood, posterior: Likelihood, x_mean: Tensor) -> JointBound:
         x_shape, tau_shape = tuple(x_mean.shape), tuple(prior.event_shape)
