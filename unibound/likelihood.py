@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from typing import ClassVar, Self
 
+import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -32,6 +33,13 @@ class Likelihood(Record, ABC):
         """The shape of what a network has to say of one event [*X]: by default one number per element."""
         return tuple(event_shape)
 
+    def start(self, mean: Tensor) -> Tensor:
+        """Outputs [*outputs(X)] for a network to begin at that knows the mean of the data [*X]: by default zeros.
+
+        What all data share is then nothing that latents have to say.
+        """
+        return mean.new_zeros(self.outputs(tuple(mean.shape)))
+
     @abstractmethod
     def __call__(self, outputs: Tensor, event_shape: tuple[int, ...]) -> Distribution:
         """Map outputs [..., *outputs(event_shape)] to a distribution of batch shape [...] and event shape [*X].
@@ -40,3 +48,13 @@ class Likelihood(Record, ABC):
             outputs: what the network says.
             event_shape: shape [*X] of one event.
         """
+
+
+class Located(Likelihood):
+    """One whose two outputs per element are its location, which is its mean, and its scale before a softplus."""
+
+    def outputs(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (2, *event_shape)
+
+    def start(self, mean: Tensor) -> Tensor:
+        return torch.stack([mean, torch.zeros_like(mean)])

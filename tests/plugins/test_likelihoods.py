@@ -14,7 +14,7 @@ from unibound_plugins.likelihoods.student_t import StudentT
 from unibound_plugins.models.mlp import MLP
 from unibound_plugins.priors.gaussian import Gaussian as GaussianPrior
 
-from unibound import distributions
+from unibound import distributions, registries
 
 SCIPY = {
     Gaussian(): scipy.stats.norm,
@@ -101,3 +101,17 @@ def test_logistic_never_draws_infinity(monkeypatch):
     ends = torch.tensor([0.0, 1.0])
     monkeypatch.setattr(torch, "rand", lambda *_, **__: ends)
     assert distributions.Logistic(torch.zeros(2), torch.ones(2)).sample().isfinite().all()
+
+
+@pytest.mark.parametrize("name", registries()["likelihood"])
+def test_what_a_network_begins_at_is_the_mean_of_the_data(name):
+    likelihood, mean = registries()["likelihood"][name](), torch.linspace(0.1, 0.9, 60).view(3, 4, 5)
+    begun = likelihood.start(mean)
+    assert begun.shape == likelihood.outputs((3, 4, 5))
+    made = likelihood(begun, (3, 4, 5))
+    if name == "categorical":  # whose numbers are but names
+        assert not begun.any()
+    elif name in ("discretized_logistic", "logistic_mixture"):  # locations [M, C, P] on the scale from -1 to 1
+        torch.testing.assert_close(made.location, (2 * mean - 1).view(made.location[0].shape).expand_as(made.location))
+    else:
+        torch.testing.assert_close(made.mean, mean)

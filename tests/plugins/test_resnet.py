@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
+from unibound_plugins.data_sets.digits import Digits
+from unibound_plugins.estimators.autoencoder import Autoencoder
 from unibound_plugins.estimators.vimco import VIMCO
 from unibound_plugins.likelihoods.bernoulli import Bernoulli as Bits
 from unibound_plugins.likelihoods.gaussian import Gaussian as Normals
@@ -175,3 +177,21 @@ def test_a_resumed_training_ends_with_the_same_bits():
     assert wanted.keys() == got.keys()
     assert all(torch.equal(wanted[name], got[name]) for name in wanted)
     assert not any(torch.equal(wanted[name], weights[name]) for name in wanted if "original" in name)
+
+
+@pytest.mark.parametrize("begins_at_the_mean", [True, False])
+def test_codes_say_something_since_the_mean_image_is_not_theirs_to_draw(begins_at_the_mean):
+    """Digits in a frame: latents that have to draw the frame are pushed to where nothing moves them any more."""
+    x = nn.functional.pad((Digits().load().rows("train")[:] >= 0.5).float(), (6, 6, 6, 6))
+    torch.manual_seed(0)
+    joint = ResNet(num_latents=30, maps=(8, 16), hidden=50).build(Bernoulli((30,)), BITS, BITS, x.mean(0))
+    if not begins_at_the_mean:
+        nn.init.zeros_(joint.p.get_parameter("generator.shared"))
+    optimizer = torch.optim.AdamW(joint.parameters(), 1e-3)
+    for _ in range(60):
+        optimizer.zero_grad()
+        Autoencoder()(joint, x[torch.randint(len(x), (50,))]).surrogate.mean().backward()
+        optimizer.step()
+    logits = joint.q(x[:200]).logits.detach()
+    still_open, tell_data_apart = (logits.abs() < 1).float().mean(), logits.std(0).mean()
+    assert bool(still_open > 0.5) is bool(tell_data_apart > 0.3) is begins_at_the_mean

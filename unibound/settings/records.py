@@ -214,8 +214,8 @@ class Settings(Record):
             and the processor has bfloat16; auto tries whether it has. Log-probabilities, the prior and all evaluation
             keep the dtype.
         compile: let torch.compile make one piece of what an estimator does in a training step: half a minute at the
-            start of each stage, and 0.7 to 1 of the time from then on, the less the smaller the networks; on a GPU, where
-            it is recorded in CUDA graphs, about half.
+            start of each stage, and 0.7 to 1 of the time from then on, the less the smaller the networks; on a GPU,
+            where it is recorded in CUDA graphs, about half.
     """
 
     data: Choice = _default("data_set", defaults.DATA_SET)

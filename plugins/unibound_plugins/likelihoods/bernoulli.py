@@ -15,6 +15,9 @@ class Bernoulli(Likelihood):
 
     support = boolean
 
+    def start(self, mean: Tensor) -> Tensor:
+        return mean.clamp(0.01, 0.99).logit()
+
     def __call__(self, outputs: Tensor, event_shape: tuple[int, ...]) -> Distribution:
         return Bits(outputs, len(event_shape))
 

@@ -5,13 +5,14 @@ from torch import Tensor
 from torch.distributions import Distribution, Normal
 from torch.nn.functional import softplus
 
-from unibound import Likelihood, hookimpl
+from unibound import hookimpl
 from unibound.distributions import Normals
+from unibound.likelihood import Located
 from unibound.support import real
 
 
 @attrs.frozen
-class Gaussian(Likelihood):
+class Gaussian(Located):
     """Every element is normal; the network's two outputs are its mean and its scale before a softplus.
 
     Args:
@@ -21,9 +22,6 @@ class Gaussian(Likelihood):
     support = real
 
     min_scale: float = attrs.field(default=1e-3, validator=attrs.validators.gt(0.0))
-
-    def outputs(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
-        return (2, *event_shape)
 
     def __call__(self, outputs: Tensor, event_shape: tuple[int, ...]) -> Distribution:
         mean, raw = outputs.unbind(-len(event_shape) - 1)

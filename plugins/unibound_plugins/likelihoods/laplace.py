@@ -5,12 +5,13 @@ from torch import Tensor, distributions
 from torch.distributions import Distribution, Independent
 from torch.nn.functional import softplus
 
-from unibound import Likelihood, hookimpl
+from unibound import hookimpl
+from unibound.likelihood import Located
 from unibound.support import real
 
 
 @attrs.frozen
-class Laplace(Likelihood):
+class Laplace(Located):
     """Every element is Laplace: a peak, and tails that fall off exponentially.
 
         p(x) = exp(-|x - m| / s) / 2s
@@ -24,9 +25,6 @@ class Laplace(Likelihood):
     support = real
 
     min_scale: float = attrs.field(default=1e-3, validator=attrs.validators.gt(0.0))
-
-    def outputs(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
-        return (2, *event_shape)
 
     def __call__(self, outputs: Tensor, event_shape: tuple[int, ...]) -> Distribution:
         location, raw = outputs.unbind(-len(event_shape) - 1)

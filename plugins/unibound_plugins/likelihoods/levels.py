@@ -38,6 +38,9 @@ class DiscretizedLogistic(Likelihood):
     def outputs(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
         return (2, *event_shape)
 
+    def start(self, mean: Tensor) -> Tensor:
+        return torch.stack([2 * mean - 1, torch.zeros_like(mean)])
+
     def __call__(self, outputs: Tensor, event_shape: tuple[int, ...]) -> Distribution:
         flat = outputs.flatten(-len(event_shape)).unsqueeze(-2).unsqueeze(-2)  # [..., 2, 1, 1, P]
         location, raw = flat.unbind(-4)
@@ -73,6 +76,12 @@ class LogisticMixture(Likelihood):
     def outputs(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
         *_, pixels = image(event_shape)
         return (self.num_components * sum(self._numbers(event_shape)), *pixels)
+
+    def start(self, mean: Tensor) -> Tensor:
+        channels, pixels = image(tuple(mean.shape))
+        begin = mean.new_zeros(sum(self._numbers(tuple(mean.shape))), *pixels)
+        begin[1 : 1 + channels] = 2 * mean.reshape(channels, *pixels) - 1
+        return begin.repeat(self.num_components, *[1] * len(pixels))
 
     def __call__(self, outputs: Tensor, event_shape: tuple[int, ...]) -> Distribution:
         _, pixels = image(event_shape)

@@ -5,12 +5,13 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent
 from torch.nn.functional import softplus
 
-from unibound import Likelihood, distributions, hookimpl
+from unibound import distributions, hookimpl
+from unibound.likelihood import Located
 from unibound.support import real
 
 
 @attrs.frozen
-class Logistic(Likelihood):
+class Logistic(Located):
     """Every element is logistic: close to a Gaussian, with tails that fall off exponentially.
 
         p(x) = sigmoid(z) sigmoid(-z) / s,   z = (x - m) / s
@@ -24,9 +25,6 @@ class Logistic(Likelihood):
     support = real
 
     min_scale: float = attrs.field(default=1e-3, validator=attrs.validators.gt(0.0))
-
-    def outputs(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
-        return (2, *event_shape)
 
     def __call__(self, outputs: Tensor, event_shape: tuple[int, ...]) -> Distribution:
         location, raw = outputs.unbind(-len(event_shape) - 1)

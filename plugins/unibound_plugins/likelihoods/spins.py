@@ -15,6 +15,9 @@ class Spins(Likelihood):
 
     support = spin
 
+    def start(self, mean: Tensor) -> Tensor:
+        return ((1 + mean) / 2).clamp(0.01, 0.99).logit()
+
     def __call__(self, outputs: Tensor, event_shape: tuple[int, ...]) -> Distribution:
         return discrete.Spins(outputs, len(event_shape))
 

@@ -5,12 +5,13 @@ from torch import Tensor, distributions
 from torch.distributions import Distribution, Independent
 from torch.nn.functional import softplus
 
-from unibound import Likelihood, hookimpl
+from unibound import hookimpl
+from unibound.likelihood import Located
 from unibound.support import real
 
 
 @attrs.frozen
-class StudentT(Likelihood):
+class StudentT(Located):
     """Every element is Student-t: the tails fall off as a power, so few data are outliers.
 
         p(x) is proportional to (1 + (x - m)^2 / (n s^2))^(-(n + 1) / 2)
@@ -27,9 +28,6 @@ class StudentT(Likelihood):
 
     degrees: float = attrs.field(default=5.0, validator=attrs.validators.gt(1.0))
     min_scale: float = attrs.field(default=1e-3, validator=attrs.validators.gt(0.0))
-
-    def outputs(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
-        return (2, *event_shape)
 
     def __call__(self, outputs: Tensor, event_shape: tuple[int, ...]) -> Distribution:
         location, raw = outputs.unbind(-len(event_shape) - 1)

@@ -62,17 +62,22 @@ class ResNetInference(Inference):
 
 
 class ResNetGenerator(Generator):
-    """p(x | tau)."""
+    """p(x | tau): what the network says, added to what is learned of all images, which begins at their mean.
 
-    def __init__(self, network: nn.Module, likelihood: Likelihood, latent_dims: int, x_shape: tuple[int, ...]) -> None:
+    A convolution has one bias for all pixels. A mean image that the latents have to draw makes constants of them.
+    """
+
+    def __init__(self, network: nn.Module, likelihood: Likelihood, latent_dims: int, x_mean: Tensor) -> None:
         super().__init__()
-        self.network, self.likelihood, self.latent_dims, self.x_shape = network, likelihood, latent_dims, x_shape
+        self.network, self.likelihood = network, likelihood
+        self.latent_dims, self.x_shape = latent_dims, tuple(x_mean.shape)
+        self.shared = nn.Parameter(likelihood.start(x_mean))  # [*outputs]
 
     def forward(self, tau: Tensor) -> Distribution:
         flat = tau.flatten(-self.latent_dims)  # [..., Z]
         outputs = self.network(flat.reshape(-1, flat.shape[-1]))  # [N, maps, H, W]
-        shape = (*flat.shape[:-1], *self.likelihood.outputs(self.x_shape))
-        return self.likelihood(outputs.reshape(shape), self.x_shape)
+        outputs = outputs.reshape(*flat.shape[:-1], *self.shared.shape) + self.shared
+        return self.likelihood(outputs, self.x_shape)
 
 
 @attrs.frozen
@@ -126,7 +131,7 @@ class ResNet(Model):
             down.append(Block(maps_out, maps_out, 1, self.dropout))
         down += [nn.ELU(), conv(reverse[-1], math.prod(likelihood.outputs(shape)) // (shape[-2] * shape[-1]), 3)]
 
-        generator = ResNetGenerator(nn.Sequential(*down), likelihood, len(tau_shape), shape)
+        generator = ResNetGenerator(nn.Sequential(*down), likelihood, len(tau_shape), x_mean)
         inference = ResNetInference(nn.Sequential(*up), posterior, tau_shape, x_mean)
         return JointBound(inference, Directed(prior, generator))
 
