@@ -35,10 +35,7 @@ def compiled(estimator: Estimator) -> Call:
 
 @cache
 def graphed(estimator: Estimator) -> Call:
-    """`compiled`, with all kernels of a pass recorded as one CUDA graph each way, which is launched at once.
-
-    Source: as `compiled`, section 5.3.
-    """
+    """`compiled`, with the kernels of each pass recorded as a CUDA graph, which is launched at once."""
     kernels.leave_untraced()
     call = torch.compile(estimator.__call__, mode="reduce-overhead")
 
