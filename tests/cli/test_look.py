@@ -98,3 +98,8 @@ def test_what_is_compiled_is_said_once(code: str) -> None:
     start = "import unibound.kernels.compiled; from unibound.cli import app; app._say_what_takes_long()"
     done = subprocess.run([sys.executable, "-c", f"{start}\n{code}"], capture_output=True, text=True)
     assert done.stderr.count("unibound: compiling loops") == (1 if code else 0)
+
+
+def test_a_single_particle_has_no_effective_sample_size(cli: Cli, tiny: Words) -> None:
+    assert "effective sample size" in cli(*tiny(prior="bernoulli", without=("prior",))).out
+    assert "effective sample size" not in cli(*tiny("one", prior="bernoulli", without=("prior",), num_particles=1)).out

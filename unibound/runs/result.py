@@ -139,7 +139,8 @@ class Result:
             found.append(("log Z", f"{value} by {self.partition} ({self.log_z_side.errs}{mark})"))
         if self.log_z_ess is not None:
             found.append(("chains", f"effective sample size {self.log_z_ess:.1f} of {self.log_z_chains}"))
-        found.append(("particles", f"effective sample size {self.ess:.1f} of {self.num_particles} per datum"))
+        if self.num_particles > 1:  # one is no sample
+            found.append(("particles", f"effective sample size {self.ess:.1f} of {self.num_particles} per datum"))
         if self.latent_nats is not None and self.datum_nats is not None:
             found.append(("latents", told(self.latent_nats, self.datum_nats)))
         if self.prepared:
