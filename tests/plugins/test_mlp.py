@@ -32,3 +32,11 @@ def test_large_data_have_more_latents_by_default() -> None:
     shapes = {(8, 8): 20, (4,): 20, (160,): 20, (28, 28): 98, (3, 32, 32): 200}
     assert {shape: MLP().prior_shape(shape)[0] for shape in shapes} == shapes
     assert MLP(num_latents=7).prior_shape((28, 28)) == (7,)
+
+
+def test_the_generator_begins_at_the_mean_of_the_data() -> None:
+    torch.manual_seed(0)
+    mean = torch.linspace(0.05, 0.95, 40).view(5, 8)
+    joint = MLP(num_latents=3, dropout=0.0).assemble(Gaussian((3,)), Bernoulli(), Bernoulli(), mean)
+    begun = joint.p.conditional(torch.randn(500, 3)).mean
+    assert (begun.mean(0) - mean).abs().max() < 0.05

@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Literal
 
 import attrs
+import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
@@ -95,6 +96,8 @@ class MLP(Model):
         down = [math.prod(tau_shape), *middle, math.prod(likelihood.outputs(x_shape))]
         inference = stack(up, self.activation, self.dropout)
         generator = stack(down, self.activation, dropout)
+        with torch.no_grad():  # what all data share, latents need not say
+            generator[-1].get_parameter("bias").copy_(likelihood.start(x_mean).flatten())
         return JointBound(
             MLPInference(inference, posterior, tau_shape, x_mean),
             Directed(prior, MLPGenerator(generator, likelihood, len(tau_shape), x_shape)),
