@@ -51,7 +51,7 @@ class Likelihood(Record, ABC):
 
 
 class Located(Likelihood):
-    """One whose two outputs per element are its location, which is its mean, and its scale before a softplus."""
+    """One whose two outputs per element are its location, near its mean, and its scale before a softplus."""
 
     def outputs(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
         return (2, *event_shape)

@@ -11,11 +11,12 @@ from torch.nn.functional import softplus
 
 from unibound import Likelihood, hookimpl, support
 from unibound.distributions.levels import RoundedLogistics, image
+from unibound.likelihood import Located
 from unibound.support import Constraint
 
 
 @attrs.frozen
-class DiscretizedLogistic(Likelihood):
+class DiscretizedLogistic(Located):
     """Every element is one of n levels from 0 to 1: a logistic variable, rounded.
 
     The network's two outputs are the location on the scale from -1 to 1, and the scale before a softplus.
@@ -35,11 +36,8 @@ class DiscretizedLogistic(Likelihood):
     def support(self) -> Constraint:  # pyright: ignore[reportIncompatibleVariableOverride]
         return support.levels(self.levels)
 
-    def outputs(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
-        return (2, *event_shape)
-
     def start(self, mean: Tensor) -> Tensor:
-        return torch.stack([2 * mean - 1, torch.zeros_like(mean)])
+        return super().start(2 * mean - 1)
 
     def __call__(self, outputs: Tensor, event_shape: tuple[int, ...]) -> Distribution:
         flat = outputs.flatten(-len(event_shape)).unsqueeze(-2).unsqueeze(-2)  # [..., 2, 1, 1, P]
